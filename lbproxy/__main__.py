@@ -1,0 +1,7 @@
+"""`python -m lbproxy` is the `lbproxy` command."""
+
+import sys
+
+from lbproxy.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""How bytes move. Knows file descriptors, not servers; compiled by mypyc where there is a compiler."""
