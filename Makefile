@@ -1,0 +1,49 @@
+# Everything here needs only git, make and python3 (3.11 or newer, with venv).
+#   make run     see it work: three small servers, the proxy in front, on free loopback ports
+#   make test    style, types and every test (the tests of a program that is not installed are skipped)
+#   make check   style, types and the import rules only; seconds
+#   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
+#   make clean   take away what the above made
+
+PYTHON ?= python3
+VENV ?= .venv
+LOCK ?=
+bin := $(VENV)/bin
+installed := $(VENV)/.installed
+
+.PHONY: run test check lock clean
+
+run: $(installed)
+	@$(bin)/lbproxy demo
+
+test: $(installed)
+	$(bin)/ruff check .
+	$(bin)/python -m mypy
+	$(bin)/python -m pytest
+
+check: $(installed)
+	$(bin)/ruff check .
+	$(bin)/python -m mypy
+	$(bin)/python -m pytest -q tests/unit/test_imports.py
+
+$(installed): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(bin)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# hatchling and editables stand for the build backend, so that installing asks for nothing outside the lock.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv
+	printf 'hatchling\neditables\n' | $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
+		--python-version 3.11 --generate-hashes --extra test --custom-compile-command 'make lock' $(LOCK) \
+		--output-file requirements.lock pyproject.toml -
+	@rm -rf $(VENV)/lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find lbproxy tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
