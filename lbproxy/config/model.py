@@ -58,8 +58,8 @@ class Literally:
     """Marks an `Address` whose host must be an IP address, because it is bound and not dialled."""
 
 
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:\[\]-]{0,252}"
-_PATH = Text("a path", r"[^\x00]+")
+_NAME = r"[A-Za-z0-9_\[][A-Za-z0-9_.:\[\]-]{0,252}"
+_PATH = Text("a path")
 
 Listen = Annotated[Address, Literally()]
 Path = Annotated[str, _PATH]

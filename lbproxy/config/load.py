@@ -1,0 +1,187 @@
+"""YAML to `Config`: a walk over the classes of `model`, so that a key of theirs is a key of the file.
+
+Every problem of a file is found in one go: what cannot be read is left at its default meanwhile, so that
+the rest can still be judged.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, get_args, get_origin
+
+from lbproxy.config import checks
+from lbproxy.config.model import Address, Config, Server
+from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse
+from lbproxy.config.report import Report, item, quoted, under
+from lbproxy.config.scalars import expects, members, read, required
+
+
+def load(path: str) -> Config:
+    """Read the file at `path`, and see that the files it names can be read.
+
+    Raises ConfigError with every problem, in file order.
+    """
+    report = Report(path)
+    config = None
+    try:
+        config = _config(_file(path).decode(), report)
+    except OSError as error:
+        report.add("", f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        report.add("", f"is not UTF-8 text (byte 0x{error.object[error.start]:02x})", line)
+    if config is not None:
+        for place, name in checks.files(config):
+            try:
+                _file(name)
+            except OSError as error:
+                report.add(place, f"cannot be read: {error.strerror}: {quoted(name)}")
+    return _done(config, report)
+
+
+def loads(text: str, file: str) -> Config:
+    """Read `text`; `file` is what errors call it. The files that it names are not looked at.
+
+    Raises ConfigError with every problem, in file order.
+    """
+    report = Report(file)
+    return _done(_config(text, report), report)
+
+
+def _done(config: Config | None, report: Report) -> Config:
+    if error := report.error():
+        raise error
+    if config is None:
+        raise AssertionError("nothing was read and nothing reported")
+    return config
+
+
+def _file(path: str) -> bytes:
+    """Return what is in a regular file of at most `MOST_BYTES`. Raises OSError; never waits, not even for a FIFO."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(0, "a directory" if stat.S_ISDIR(mode) else "not a regular file")
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            data = file.read(MOST_BYTES + 1)
+    finally:
+        os.close(fd)
+    if len(data) > MOST_BYTES:
+        raise OSError(0, f"larger than {MOST_BYTES >> 20} MiB")
+    return data
+
+
+def _config(text: str, report: Report) -> Config | None:
+    root = parse(text, report)
+    config = None if root is None else _Walk(report).value(Config, root, "")
+    if not isinstance(config, Config):
+        return None
+    checks.check(config, report)
+    return config
+
+
+class _Bad:
+    """Stands for a value whose problem has been reported."""
+
+
+_BAD = _Bad()
+
+
+class _Walk:
+    """From nodes to values. A bad entry of a list becomes None, so that the others keep their numbers."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def value(self, hint: Any, node: Node, path: str) -> Any:
+        """Return what `node` holds where `hint` is expected."""
+        hint = required(hint)
+        if isinstance(node, Refused):
+            return _BAD
+        if isinstance(node, Scalar) and node.empty:
+            return self._bad(node, path, "is empty: give it a value or leave it out")
+        if get_origin(hint) is tuple:
+            return self._list(get_args(hint)[0], node, path)
+        if get_origin(hint) is Mapping:
+            return self._mapping(get_args(hint)[0], get_args(hint)[1], node, path)
+        if hint is Server and isinstance(node, Scalar):
+            address = self._scalar(Address, node, path)
+            return _BAD if address is _BAD else Server(address=address)
+        if is_dataclass(hint) and hint is not Address:
+            return self._record(hint, node, path)
+        return self._scalar(hint, node, path)
+
+    def _record(self, cls: Any, node: Node, path: str) -> Any:
+        if not isinstance(node, Block):
+            return self._bad(node, path, "must be a mapping of keys", got=True)
+        hints = members(cls)
+        values = {}
+        for key, each in node.entries:
+            place = under(path, key.text)
+            self._report.seen(place, key.line)
+            if key.text not in hints:
+                self._report.add(place, f"unknown key{self._hint(key.text, hints)}")
+            elif (value := self.value(hints[key.text], each, place)) is not _BAD:
+                values[key.text] = value
+        given = {key.text for key, _ in node.entries}
+        for name in (f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING):
+            if name not in given:
+                self._report.add(under(path, name), "is missing", self._report.line(path))
+            if name not in values:
+                if get_origin(hints[name]) not in (tuple, Mapping):
+                    return _BAD
+                values[name] = () if get_origin(hints[name]) is tuple else {}
+        return cls(**values)
+
+    def _hint(self, key: str, keys: Iterable[str]) -> str:
+        near = get_close_matches(key, keys, 1) if len(key) < 40 and not self._report.full else []
+        return f", did you mean {near[0]!r}?" if near else ""
+
+    def _list(self, hint: Any, node: Node, path: str) -> Any:
+        if isinstance(node, Scalar) and hint is not Server:
+            node = Items(node.line, (node,))  # a single address needs no list
+        if not isinstance(node, Items):
+            return self._bad(node, path, "must be a list", got=True)
+        if not node.items:
+            return self._bad(node, path, "must have at least one entry")
+        values = []
+        for index, each in enumerate(node.items):
+            self._report.seen(item(path, index), each.line)
+            value = self.value(hint, each, item(path, index))
+            values.append(None if value is _BAD else value)
+        return tuple(values)
+
+    def _mapping(self, name_hint: Any, hint: Any, node: Node, path: str) -> Any:
+        if not isinstance(node, Block):
+            return self._bad(node, path, "must be a mapping of names", got=True)
+        if not node.entries:
+            return self._bad(node, path, "must have at least one entry")
+        values = {}
+        for key, each in node.entries:
+            place = under(path, key.text)
+            self._report.seen(place, key.line)
+            name = self._scalar(name_hint, key, place)
+            value = self.value(hint, each, place)
+            if name is not _BAD and value is not _BAD:
+                values[name] = value
+        return values
+
+    def _scalar(self, hint: Any, node: Node, path: str) -> Any:
+        if not isinstance(node, Scalar):
+            return self._bad(node, path, f"must be {expects(hint)}", got=True)
+        try:
+            return read(hint, node.text)
+        except ValueError as error:
+            return self._bad(node, path, str(error))
+
+    def _bad(self, node: Node, path: str, why: str, *, got: bool = False) -> _Bad:
+        if got:
+            what = {Items: "a list", Block: "a mapping"}.get(type(node)) or quoted(getattr(node, "text", ""))
+            why = f"{why}, got {what}"
+        self._report.add(path, why, node.line)
+        return _BAD

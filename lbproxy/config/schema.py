@@ -1,0 +1,108 @@
+"""The JSON Schema of the file, made from the model, for editors; `load` remains the judge.
+
+`python -m lbproxy.config.schema` prints what config/lbproxy.schema.json holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, get_args, get_origin
+
+from lbproxy.config.model import Address, Config, Duration, Literally, Server, Text, Whole
+from lbproxy.config.scalars import DURATION, constraint, members, required, write
+
+Schema = dict[str, Any]
+
+_PORT = "[1-9][0-9]{0,4}"
+_IP = r"([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])"
+_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?"
+
+
+def schema() -> Schema:
+    """Return the schema (draft 2020-12) of a whole file, as YAML 1.2 reads it."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "lbproxy.yaml",
+        **_record(Config),
+    }
+
+
+def render() -> str:
+    """Return the schema as the text of a file."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def _record(cls: Any) -> Schema:
+    hints = members(cls)
+    keys = {}
+    needed = []
+    for each in fields(cls):
+        keys[each.name] = _value(hints[each.name])
+        if each.default is not MISSING and each.default is not None and each.default != "":
+            keys[each.name] = {**keys[each.name], "default": _plain(each.default)}
+        elif each.default is MISSING and each.default_factory is MISSING:
+            needed.append(each.name)
+    found: Schema = {"description": cls.__doc__, "type": "object", "properties": keys, "additionalProperties": False}
+    return {**found, "required": needed} if needed else found
+
+
+def _value(hint: Any) -> Schema:
+    hint = required(hint)
+    if get_origin(hint) is tuple:
+        one = _value(get_args(hint)[0])
+        many = {"type": "array", "items": one, "minItems": 1}
+        return many if get_args(hint)[0] is Server else {"anyOf": [one, {**many, "uniqueItems": True}]}
+    if get_origin(hint) is Mapping:
+        name, each = get_args(hint)
+        return {
+            "type": "object",
+            "propertyNames": _value(name),
+            "additionalProperties": _value(each),
+            "minProperties": 1,
+        }
+    if hint is Server:
+        return {"anyOf": [_value(Address), _record(Server)]}
+    if is_dataclass(hint) and hint is not Address:
+        return _record(hint)
+    return _scalar(hint)
+
+
+def _scalar(hint: Any) -> Schema:
+    match constraint(hint):
+        case Address():
+            return _matching(rf"({_IP}|{_HOST}):{_PORT}")
+        case Literally():
+            return _matching(rf"{_IP}:{_PORT}")
+        case Whole(low, high):
+            return {"type": "integer", "minimum": low, "maximum": high}
+        case Duration(low, high, zero):
+            number: Schema = {"type": "number", "minimum": low, "maximum": high}
+            either = [number, _matching(DURATION)]
+            return {"anyOf": [{"const": 0}, *either] if zero else either}
+        case Text(what, pattern):
+            return {"description": what, **_matching(pattern)}
+        case bool():
+            return {"type": "boolean"}
+        case tuple() as words:
+            return {"enum": list(words)}
+        case list() as options:
+            return {"anyOf": [_scalar(option) for option in options]}
+        case kind:
+            raise TypeError(f"the model holds something that no schema stands for: {kind}")
+
+
+def _matching(pattern: str) -> Schema:
+    return {"type": "string", "pattern": f"^({pattern})$"}
+
+
+def _plain(value: Any) -> Any:
+    """Return a default as it would stand in the file."""
+    if isinstance(value, float):
+        return write(value) if value else 0
+    return value
+
+
+if __name__ == "__main__":
+    print(render(), end="")

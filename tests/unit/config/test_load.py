@@ -1,0 +1,227 @@
+"""Files to configurations, and what is said of the bad ones."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbproxy.config import nodes
+from lbproxy.config.load import load, loads
+from lbproxy.config.model import Address, Config, Health, Proxy, Server
+from lbproxy.errors import ConfigError
+from tests.unit.config.strategies import configs, written
+
+TESTS = Path(__file__).parents[2]
+DATA = TESTS / "data" / "config"
+CONFIG = TESTS.parent / "config"
+
+MESSAGES = (DATA / "messages.txt").read_text().splitlines()
+"""What `lbproxy check` says of every bad file: one table, as it stands on the terminal."""
+
+BAD = {name: list(lines) for name, lines in itertools.groupby(MESSAGES, lambda line: line.partition(":")[0])}
+
+LIBYAML = {"bad-syntax.yaml", "bad-tab.yaml", "bad-escape-too-large.yaml"}
+"""Their reasons are in the words of PyYAML's C parser; the other one has its own."""
+
+
+def problems(path: str | Path) -> list[str]:
+    """Return what `load` has against a file, without its name."""
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    assert str(caught.value).splitlines() == list(map(str, caught.value.problems))
+    return [str(problem).removeprefix(str(path)) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_gets_exactly_these_lines(name: str) -> None:
+    """Every rule has a file that breaks it."""
+    assert [name + problem for problem in problems(DATA / name)] == BAD[name]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_gets_the_same_lines_without_the_c_parser(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML may have been built without libyaml."""
+    monkeypatch.setattr(nodes, "_LOADER", yaml.SafeLoader)
+    found = [name + problem for problem in problems(DATA / name)]
+    if name in LIBYAML:
+        assert len(found) == 1
+        assert "is not valid YAML: " in found[0]
+    else:
+        assert found == BAD[name]
+
+
+def test_every_bad_file_is_in_the_table() -> None:
+    """Once, in the order of their names, and the other way round."""
+    assert [path.name for path in sorted(DATA.glob("bad-*.yaml"))] == list(BAD)
+
+
+def test_a_small_file_is_enough() -> None:
+    """One proxy, one address, one server: the rest is defaults."""
+    assert load(str(DATA / "good-minimal.yaml")) == Config(
+        proxies={
+            "a": Proxy(listen=(Address("127.0.0.1", 6443),), servers=(Server(address=Address("10.4.6.11", 6443)),))
+        }
+    )
+
+
+def test_a_file_from_windows_is_the_same() -> None:
+    """A byte order mark and CRLF change nothing."""
+    assert load(str(DATA / "good-windows.yaml")) == load(str(DATA / "good-minimal.yaml"))
+
+
+def test_things_may_be_written_in_several_ways() -> None:
+    """Numbers in quotes, the booleans of YAML 1.1, one address without a list, and addresses in any spelling."""
+    config = load(str(DATA / "good-spellings.yaml"))
+    assert (config.workers, config.watch, config.log.access, config.shutdown_timeout) == (2, False, True, 0)
+    assert config.node_id == "null"
+    proxy = config.proxies["a"]
+    assert proxy.listen == (Address("::1", 6443),)
+    assert proxy.servers == (
+        Server(address=Address("master1.example.", 6443), name="master1.example.:6443"),
+        Server(address=Address("10.4.6.12", 6443), name="10.4.6.12:6443"),
+        Server(address=Address("fd00::11", 6443), name="[::1]:1", down=True),
+    )
+    assert proxy.proxy_protocol == "off"
+    assert (proxy.connect_timeout, proxy.connect_deadline) == (0.25, 1.5)
+    assert (proxy.idle_timeout, proxy.fail_timeout) == (3600, 1.5)
+    assert proxy.health == Health(type="tcp", interval=1, timeout=600)
+    assert list(config.proxies) == ["a", "b", "c"]
+
+
+def test_the_example_files_load() -> None:
+    """minimal.yaml is what a node needs; lbproxy.yaml shows everything."""
+    minimal = load(str(CONFIG / "minimal.yaml")).proxies["kube-apiserver"]
+    assert list(map(str, minimal.listen)) == ["127.0.0.1:6443", "[::1]:6443"]
+    assert len(minimal.servers) == 3
+    assert minimal.health == Health(type="https")
+    assert load(str(CONFIG / "lbproxy.yaml")).proxies["kube-apiserver"].health == Health()
+
+
+def test_what_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
+    """A file that is missing, a directory, a loop of links, a FIFO nobody writes to, a device without an end."""
+    loop, fifo = tmp_path / "loop", tmp_path / "fifo"
+    loop.symlink_to(loop)
+    os.mkfifo(fifo)
+    assert problems(tmp_path / "missing") == [": cannot be read: No such file or directory"]
+    assert problems(tmp_path) == [": cannot be read: a directory"]
+    assert problems(loop) == [": cannot be read: Too many levels of symbolic links"]
+    assert problems(fifo) == [": cannot be read: not a regular file"]
+    assert problems("/dev/zero") == [": cannot be read: not a regular file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_gets_one_line(tmp_path: Path) -> None:
+    """The usual mistake with a file made by root."""
+    file = tmp_path / "lbproxy.yaml"
+    file.touch(mode=0)
+    assert problems(file) == [": cannot be read: Permission denied"]
+
+
+def test_a_file_of_ten_megabytes_is_not_even_parsed(tmp_path: Path) -> None:
+    """Nobody writes more than 1 MiB of configuration, and a multi-byte character cut in two is not to blame."""
+    file = tmp_path / "large.yaml"
+    file.write_text("x: é\n" * (10 << 20 >> 2))
+    assert problems(file) == [": cannot be read: larger than 1 MiB"]
+
+
+def test_a_file_full_of_mistakes_shows_the_first_hundred(tmp_path: Path) -> None:
+    """The rest is counted."""
+    file = tmp_path / "many.yaml"
+    file.write_text("".join(f"key{number}: 1\n" for number in range(1, 1001)))
+    found = problems(file)
+    assert len(found) == 101
+    assert (found[0], found[1]) == (": proxies: is missing", ":1: key1: unknown key")
+    assert found[-1] == ": 901 more problems are not shown"
+
+
+def test_files_that_are_named_must_be_readable_when_a_file_is_loaded(tmp_path: Path) -> None:
+    """Not when a text is: `loads` touches no file."""
+    ca = tmp_path / "ca.crt"
+    text = f"proxies: {{a: {{listen: '127.0.0.1:1', servers: ['b:1'], health: {{ca_file: {ca}}}}}}}"
+    file = tmp_path / "lbproxy.yaml"
+    file.write_text(text)
+    assert problems(file) == [f":1: proxies.a.health.ca_file: cannot be read: No such file or directory: '{ca}'"]
+    ca.touch()
+    assert load(str(file)) == loads(text, "f")
+
+
+def test_a_text_is_named_as_the_caller_says() -> None:
+    """`loads` has no file of its own."""
+    with pytest.raises(ConfigError, match=r"^stdin: is empty$"):
+        loads("", "stdin")
+
+
+@given(configs(), st.booleans(), st.sampled_from([True, False, None]), st.booleans(), st.booleans())
+def test_a_configuration_written_as_yaml_loads_back_equal(
+    config: Config, terse: bool, flow: bool | None, ordered: bool, unicode: bool
+) -> None:
+    """In block and flow style, with defaults given or left out, keys in any order."""
+    text = yaml.safe_dump(
+        written(config, terse=terse), default_flow_style=flow, sort_keys=ordered, allow_unicode=unicode, width=40
+    )
+    loaded = loads(text, "f")
+    assert loaded == config
+    assert ordered or list(loaded.proxies) == list(config.proxies)
+
+
+def outcome(data: bytes) -> Config | ConfigError:
+    """Load `data` from a file."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            return load(file.name)
+        except ConfigError as error:
+            return error
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_random_bytes_are_refused_in_words(data: bytes) -> None:
+    """Never with a traceback."""
+    assert isinstance(outcome(data), ConfigError)
+
+
+SEEDS = [path.read_bytes() for path in (*sorted(DATA.glob("*.yaml")), CONFIG / "lbproxy.yaml")]
+
+
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=4) | st.sampled_from(SEEDS)), max_size=4
+    ),
+)
+def test_a_damaged_file_gives_a_configuration_or_problems(data: bytes, damages: list[tuple[float, int, bytes]]) -> None:
+    """Bytes cut out and others put in, whole files inside others."""
+    for where, cut, put in damages:
+        at = int(where * len(data))
+        data = data[:at] + put + data[at + cut :]
+    found = outcome(data)
+    if isinstance(found, ConfigError):
+        assert found.problems
+        assert len(str(found).splitlines()) == len(found.problems)
+    else:
+        assert found.proxies
+        assert all(proxy.listen and proxy.servers for proxy in found.proxies.values())
+
+
+@given(configs(), st.data())
+def test_one_wrong_value_is_one_problem_at_its_place(config: Config, data: st.DataObject) -> None:
+    """Whatever else is in the file, and a value that is wrong makes nothing else wrong."""
+    plain = written(config, terse=False)
+    node, place, key = plain, "", data.draw(st.sampled_from(sorted(plain)))
+    while isinstance(node[key], (dict, list)):
+        place = f"{place}[{key}]" if isinstance(node, list) else f"{place}.{key}".lstrip(".")
+        node = node[key]
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+    place = f"{place}[{key}]" if isinstance(node, list) else f"{place}.{key}".lstrip(".")
+    node[key] = "\x07"
+    with pytest.raises(ConfigError) as caught:
+        loads(yaml.safe_dump(plain), "f")
+    assert [problem.path for problem in caught.value.problems] == [place]

@@ -1,0 +1,134 @@
+"""The model against the contract's file: every key is shown in config/lbproxy.yaml, with its default."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lbproxy.config import model
+from lbproxy.config.load import load, loads
+from lbproxy.config.model import Address, Config, Duration, Health, Literally, Proxy, Server, Text, Whole
+from lbproxy.config.scalars import constraint, members, read, write
+
+FILE = Path(__file__).parents[3] / "config" / "lbproxy.yaml"
+
+
+SCALARS = {Address, Duration, Literally, Text, Whole}
+RECORDS = [v for v in vars(model).values() if isinstance(v, type) and is_dataclass(v) and v not in SCALARS]
+"""The classes that stand for mappings of the file."""
+
+KEYS = [pytest.param(cls, field, id=f"{cls.__name__}.{field.name}") for cls in RECORDS for field in fields(cls)]
+
+
+@pytest.mark.parametrize(("record", "field"), KEYS)
+def test_the_commented_file_shows_every_key(record: type, field: Any) -> None:
+    """In force, or commented out where the default is to have none."""
+    key = rf"^ *(- |- {{)?{'(# )?' if field.default is None else ''}{field.name}:( |$)"
+    assert re.search(key, FILE.read_text(), re.MULTILINE), f"{record.__name__}.{field.name} is not shown"
+
+
+def test_the_commented_file_gives_every_default() -> None:
+    """Without the examples (proxies' addresses, names, admin, health) it is the empty configuration."""
+    config = load(str(FILE))
+    proxy = config.proxies["kube-apiserver"]
+    plain = Proxy(listen=proxy.listen, servers=tuple(Server(address=s.address, name=s.name) for s in proxy.servers))
+    assert replace(proxy, health=None) == plain
+    assert proxy.health == Health()
+    assert replace(config, admin=None) == Config(proxies=config.proxies)
+    assert str(config.admin.listen if config.admin else "") == "127.0.0.1:8081"
+
+
+def test_the_contracts_own_example_is_valid() -> None:
+    """As the documentation shows it, `off`, `0` and all."""
+    proxy = loads(CONTRACT, "f").proxies["kube-apiserver"]
+    assert proxy == Proxy(
+        listen=(Address("127.0.0.1", 6443), Address("::1", 6443)),
+        servers=(
+            Server(address=Address("10.4.6.11", 6443)),
+            Server(address=Address("10.4.6.12", 6443)),
+            Server(address=Address("master3.example", 6443), name="m3"),
+        ),
+        health=Health(),
+    )
+
+
+@pytest.mark.parametrize(("record", "field"), [p for p in KEYS if p.values[1].default not in (MISSING, None, "")])
+def test_every_default_is_a_value_that_a_file_may_give(record: type, field: Any) -> None:
+    """Its limits admit it, and it has the type that reading gives: a duration is a float."""
+    found = read(members(record)[field.name], write(field.default))
+    assert (found, type(found)) == (field.default, type(field.default))
+
+
+def test_only_what_nobody_can_guess_must_be_given() -> None:
+    """Everything else has a default."""
+    needed = [p.id for p in KEYS if p.values[1].default is MISSING and p.values[1].default_factory is MISSING]
+    assert needed == ["Server.address", "Proxy.listen", "Proxy.servers", "Admin.listen", "Config.proxies"]
+
+
+def test_limits_are_in_order() -> None:
+    """A lower one below an upper one."""
+    kinds = [constraint(hint) for cls in RECORDS for hint in members(cls).values()]
+    bounded = [kind for kind in kinds if isinstance(kind, (Whole, Duration))]
+    assert len(bounded) > 20
+    assert all(kind.low < kind.high for kind in bounded)
+
+
+def test_a_server_without_a_name_is_called_by_its_address() -> None:
+    """IPv6 addresses keep their brackets."""
+    assert Server(address=Address("::1", 1)).name == "[::1]:1"
+    assert Server(address=Address("a", 1), name="m1").name == "m1"
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    """It is shared by everything that runs."""
+    server = Server(address=Address("a", 1))
+    with pytest.raises(FrozenInstanceError):
+        server.weight = 2  # type: ignore[misc]
+
+
+CONTRACT = """
+workers: 1
+control: /run/lbproxy/control.sock
+shutdown_timeout: 10s
+watch: true
+admin:
+  listen: 127.0.0.1:8081
+node_id: auto
+log:
+  level: info
+  format: text
+  access: false
+proxies:
+  kube-apiserver:
+    listen: [127.0.0.1:6443, "[::1]:6443"]
+    servers:
+      - 10.4.6.11:6443
+      - {address: 10.4.6.12:6443, weight: 1, max_conns: 0, backup: false, down: false}
+      - {name: m3, address: master3.example:6443}
+    balance: least_conn
+    connect_timeout: 1s
+    connect_deadline: 3s
+    idle_timeout: 10m
+    max_fails: 1
+    fail_timeout: 10s
+    tcp_user_timeout: 10s
+    keepalive: {idle: 5s, interval: 2s, count: 3}
+    max_connections: 0
+    proxy_protocol: off
+    first_byte_timeout: 3s
+    slow_start: 0
+    rebalance: {per_minute: 0, quiet: 10s}
+    drain_timeout: 30s
+    on_down: close
+    health:
+      type: https
+      path: /readyz
+      interval: 5s
+      timeout: 2s
+      rise: 2
+      fall: 2
+"""

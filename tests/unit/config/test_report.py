@@ -1,0 +1,49 @@
+"""Problems, their places and their lines."""
+
+from __future__ import annotations
+
+from lbproxy.config.report import MOST, Report, item, quoted, under
+
+
+def test_places_are_dotted_and_numbered() -> None:
+    """As the contract shows them."""
+    assert under(item(under(under("", "proxies"), "a"), 1), "weight") == "proxies.a[1].weight"
+
+
+def test_a_key_that_would_garble_a_message_is_quoted_and_cut() -> None:
+    """Control characters and novels come from a broken file."""
+    assert under("proxies", "a\nb") == r"proxies.'a\nb'"
+    assert quoted("x" * 100) == repr("x" * 77 + "...")
+
+
+def test_a_problem_is_on_the_line_of_the_nearest_thing_known() -> None:
+    """A key that is missing is reported where it should have been."""
+    report = Report("f")
+    report.seen("proxies.a", 2)
+    report.seen("proxies.a.servers[1]", 7)
+    lines = [report.line(f"proxies.{x}") for x in ("a.servers[1].name", "a.servers[0]", "a", "b.listen")]
+    assert lines == [7, 2, 2, 0]
+
+
+def test_problems_come_out_in_file_order() -> None:
+    """Whatever the order they were found in; what concerns the whole file is first."""
+    report = Report("f")
+    assert report.error() is None
+    report.add("b", "second", 9)
+    report.add("a", "first", 3)
+    report.add("", "is odd")
+    assert str(report.error()) == "f: is odd\nf:3: a: first\nf:9: b: second"
+    assert report.faulty("a")
+    assert not report.faulty("c")
+
+
+def test_nobody_reads_more_than_so_many_problems() -> None:
+    """The rest is counted."""
+    report = Report("f")
+    for line in range(MOST + 5):
+        assert report.full == (line > MOST)
+        report.add("a", "wrong", line + 1)
+    error = report.error()
+    assert error is not None
+    assert len(error.problems) == MOST + 1
+    assert str(error).endswith(f"f:{MOST}: a: wrong\nf: 5 more problems are not shown")
