@@ -45,3 +45,7 @@ class ControlError(LbproxyError):
 
 class NoDaemonError(LbproxyError):
     """Nobody answers on the control socket."""
+
+
+class HandoverError(LbproxyError):
+    """What a predecessor has left cannot be taken over; says why."""

@@ -1,0 +1,123 @@
+"""The servers of one proxy, and which of them gets the next connection.
+
+Servers stand in tiers, and only when no server of a tier can take the connection is the next one looked at:
+
+    0  up, a primary (or suspect and due for its one trial)
+    1  up, but still within slow_start and not lucky this time
+    2  up, a backup
+    3  sick: the server answers, and says that it cannot serve
+    4  draining by its own word: it is about to go
+    5  down: nothing better is left, and what is remembered may be out of date
+
+so that memory is a preference and never a reason to refuse; with every server down all of them are tried. Never
+picked at all: `down: true`, drained by the operator, full (max_conns), or without an address.
+
+Within a tier the fewest connections per weight win, counting the one to be placed. Ties go by rendezvous hashing
+(Thaler and Ravishankar 1996) of node id and server name: every node has an order of its own, and when a server goes
+only its own share moves. nginx breaks ties by file order, which sends the first connection of every node of a cluster
+to the same server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from hashlib import blake2b
+from random import Random
+
+from lbproxy.balance.health import Rules, Verdict
+from lbproxy.balance.server import Lease, Server
+from lbproxy.config.model import Proxy
+
+_NEVER = 9
+_TIERS = {Verdict.UP: 0, Verdict.SICK: 3, Verdict.DRAINING: 4, Verdict.DOWN: 5}
+
+
+def rules_of(settings: Proxy) -> Rules:
+    """Return the counts and times by which the health of the servers of a proxy is judged."""
+    health = settings.health
+    return Rules(
+        rise=health.rise if health else 1,
+        fall=health.fall if health else 1,
+        max_fails=settings.max_fails,
+        fail_timeout=settings.fail_timeout,
+    )
+
+
+class Pool:
+    """The servers of one proxy. `node_id` seeds the order of equals, `rng` the luck of slow_start."""
+
+    def __init__(self, settings: Proxy, node_id: str, now: float, rng: Random | None = None) -> None:
+        self._rng = rng or Random(node_id)  # noqa: S311 (spreads load, guards nothing)
+        self.servers: list[Server] = []
+        self.reconcile(settings, node_id, now)
+
+    def reconcile(self, settings: Proxy, node_id: str, now: float) -> tuple[list[Server], list[Server]]:
+        """Go over to new settings: returns the servers added and the ones removed. Those that stay keep everything."""
+        rules = rules_of(settings)
+        self._slow_start = settings.slow_start
+        kept = {server.key: server for server in self.servers}
+        added: list[Server] = []
+        self.servers = []
+        for wanted in settings.servers:
+            server = kept.pop((wanted.name, str(wanted.address)), None)
+            if server is None:
+                server = Server(wanted, rules, now)
+                added.append(server)
+            server.settings = wanted
+            server.health.rules = rules
+            self.servers.append(server)
+        def rank(server: Server) -> bytes:
+            return blake2b(f"{node_id}\0{server.name}".encode(), digest_size=8).digest()
+
+        for order, server in enumerate(sorted(self.servers, key=rank)):
+            server.order = order
+        return added, list(kept.values())
+
+    def find(self, name: str) -> Server | None:
+        """Return the server of that name or address."""
+        for server in self.servers:
+            if name in server.key:
+                return server
+        return None
+
+    def pick(self, now: float, tried: Collection[Server] = ()) -> Lease | None:
+        """Choose a server not in `tried` and count the connection in; None if none is left.
+
+        A suspect server that is due for its trial is thereby on trial.
+        """
+        best: Server | None = None
+        best_tier = _NEVER
+        best_load = 0.0
+        for server in self.servers:
+            if server in tried:
+                continue
+            tier = self._tier(server, now)
+            if tier > best_tier or tier == _NEVER:
+                continue
+            load = (server.connections + 1) / server.settings.weight
+            if (best is None or tier < best_tier or load < best_load
+                    or (load == best_load and server.order < best.order)):
+                best, best_tier, best_load = server, tier, load
+        if best is None:
+            return None
+        if best.health.on_trial(now):
+            best.health.begin_trial(now)
+        return Lease(best)
+
+    def _tier(self, server: Server, now: float) -> int:
+        settings = server.settings
+        full = settings.max_conns and server.connections >= settings.max_conns
+        if settings.down or server.manual or full or not server.endpoints:
+            return _NEVER
+        tier = 0 if server.health.on_trial(now) else _TIERS[server.health.state]
+        if tier == 0:
+            if settings.backup:
+                return 2
+            since = now - server.recovered_at
+            if since < self._slow_start and self._rng.random() > since / self._slow_start:
+                return 1
+        return tier
+
+    def others_up(self, server: Server) -> bool:
+        """Whether a server other than this one is up, to take over what is moved off it."""
+        return any(other.usable() for other in self.servers if other is not server)

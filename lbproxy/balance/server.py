@@ -1,0 +1,125 @@
+"""One server of one proxy: who it is, what it carries and what is believed of it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from lbproxy.balance.health import Health, Rules, Verdict
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.snapshot import BUCKETS, Histogram
+
+Endpoint = tuple[int, tuple[Any, ...]]
+"""An address family and a socket address of it, ready for connect."""
+
+
+class Seconds:
+    """Counts durations into the buckets of a histogram."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        at = 0
+        for bound in BUCKETS:
+            if seconds <= bound:
+                break
+            at += 1
+        self.counts[at] += 1
+        self.total += seconds
+
+    def view(self) -> Histogram:
+        """Return it frozen."""
+        return Histogram(tuple(self.counts), self.total)
+
+
+class Server:
+    """A server: plain counters that the data plane increments, its addresses, its health and the operator's switch.
+
+    `connections` counts leases, so also connections that are still being made. `endpoints` are the addresses it is
+    dialled at, the one that last worked first; a host name that does not resolve has none.
+    """
+
+    __slots__ = ("bytes_in", "bytes_out", "checks", "connect_seconds", "connections", "connections_total", "cuts",
+                 "drained_at", "endpoints", "failures", "first_byte_seconds", "flips", "health", "manual", "order",
+                 "recovered_at", "replays", "settings")
+
+    def __init__(self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0) -> None:
+        self.settings = settings
+        self.order = 0
+        """Place in the pool's rendezvous order; the pool's to set."""
+        self.endpoints: list[Endpoint] = []
+        self.health = Health(rules or Rules(), now)
+        self.manual = False
+        """Drained by the operator."""
+        self.drained_at = 0.0
+        """When `manual` was set."""
+        self.recovered_at = -float("inf")
+        """When it last came up after having been something else; slow_start counts from here."""
+        self.connections = 0
+        self.connections_total = 0
+        self.bytes_in = 0
+        """Of connections that have ended; the live ones know their own."""
+        self.bytes_out = 0
+        self.failures: dict[str, int] = {}
+        self.checks: dict[str, int] = {}
+        self.cuts: dict[str, int] = {}
+        self.flips = 0
+        self.replays = 0
+        self.connect_seconds = Seconds()
+        self.first_byte_seconds = Seconds()
+
+    @property
+    def name(self) -> str:
+        """The configured name, or else the address."""
+        return self.settings.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same server across a reload: name and address."""
+        return self.settings.name, str(self.settings.address)
+
+    def state(self) -> tuple[str, str, float]:
+        """Return the contract's word for its state, the reason, and since when (the clock of `now`s passed in)."""
+        if self.settings.down:
+            return "disabled", "down: true in the configuration", self.health.since
+        if self.manual:
+            return "draining", "drained by the operator (lbproxy drain)", self.drained_at
+        if not self.endpoints:
+            return "down", "its name does not resolve", self.health.since
+        return self.health.state.value, self.health.reason, self.health.since
+
+    def usable(self) -> bool:
+        """Whether it is one to send new connections to."""
+        return (self.health.state is Verdict.UP and bool(self.endpoints) and not self.manual
+                and not self.settings.down)
+
+    def failed(self, reason: str) -> None:
+        """Count a failed connection attempt."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
+
+class Lease:
+    """One connection's place at a server, counted from the moment of choice until `release`."""
+
+    __slots__ = ("_held", "server")
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._held = True
+        server.connections += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the place up; a second time does nothing."""
+        if self._held:
+            self._held = False
+            self.server.connections -= 1

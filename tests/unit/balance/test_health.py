@@ -1,0 +1,242 @@
+"""What is believed of a server: evidence in, state and flips out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbproxy.balance.health import FLAP_LIMIT, FLAP_WINDOW, Flip, Health, Outcome, Rules, Sign, Verdict
+
+Evidence = Outcome | Sign
+UP, SICK, DRAINING, DOWN = Verdict.UP, Verdict.SICK, Verdict.DRAINING, Verdict.DOWN
+
+LETTER = {UP: "u", SICK: "s", DRAINING: "l", DOWN: "d"}
+"""Of a check and of a state; l is for leaving."""
+CHECKS = {letter: Outcome(state, f"a check says {state.value}", state.value) for state, letter in LETTER.items()}
+SIGNS = {
+    "F": Sign("connect refused"),
+    "E": Sign("reset before its first byte", answered=True),
+    "C": Sign(),
+    "A": Sign(answered=True),
+}
+"""Failed connect, early end, connect worked, an answer came."""
+
+
+def states(health: Health, story: str, step: float = 1.0, start: float = 0.0) -> str:
+    """Return the state after each piece of evidence of `story`, `step` seconds apart."""
+    told = ""
+    for at, letter in enumerate(story):
+        health.observe(CHECKS.get(letter) or SIGNS[letter], start + at * step)
+        told += LETTER[health.state]
+    return told
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        ("uuu", "uuu"),
+        ("d", "u"),
+        ("dd", "ud"),
+        ("dudud", "uuuuu"),
+        ("ddud", "uddd"),
+        ("dduu", "uddu"),
+        ("dduduu", "uddddu"),
+        ("ss", "us"),
+        ("ssuu", "ussu"),
+        ("ll", "ul"),
+        ("lldd", "ulld"),
+        ("ssdd", "ussd"),
+        ("ddss", "udds"),
+        ("ddsus", "udddd"),
+        ("sd", "us"),
+        ("ds", "us"),
+        ("sdsdsd", "usssss"),
+        ("ld", "ul"),
+        ("lddd", "ulld"),
+        ("sud", "uuu"),
+        ("sudd", "uuud"),
+        ("usd", "uus"),
+    ],
+)
+def test_checks_have_to_agree(story: str, expected: str) -> None:
+    """Two in a row fell or raise a server; different bad ones add up to the mildest, a good one resets the count."""
+    assert states(Health(Rules(rise=2, fall=2), 0.0), story) == expected
+
+
+@pytest.mark.parametrize(("rise", "fall"), [(1, 1), (2, 3), (5, 4)])
+def test_rise_and_fall_are_counted_as_configured(rise: int, fall: int) -> None:
+    """One fewer than configured changes nothing."""
+    health = Health(Rules(rise=rise, fall=fall), 0.0)
+    assert states(health, "d" * fall) == "u" * (fall - 1) + "d"
+    assert states(health, "u" * rise) == "d" * (rise - 1) + "u"
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        ("F", "d"),
+        ("FC", "du"),
+        ("FA", "du"),
+        ("E", "d"),
+        ("EC", "dd"),
+        ("ECCA", "dddu"),
+        ("EA", "du"),
+        ("FEC", "ddd"),
+        ("FECA", "dddu"),
+        ("CAC", "uuu"),
+    ],
+)
+def test_one_failure_of_traffic_makes_a_server_suspect(story: str, expected: str) -> None:
+    """A connect that works clears a failed connect; who broke off what it had accepted has to answer."""
+    assert states(Health(Rules(), 0.0), story) == expected
+
+
+def test_max_fails_are_counted_within_fail_timeout() -> None:
+    """Failures that lie further apart do not add up, and a success forgets them."""
+    rules = Rules(max_fails=3, fail_timeout=10.0)
+    assert states(Health(rules, 0.0), "FFF", step=4.0) == "uud"
+    assert states(Health(rules, 0.0), "FFFFFF", step=11.0) == "uuuuuu"
+    assert states(Health(rules, 0.0), "FFCFF", step=1.0) == "uuuuu"
+
+
+def test_max_fails_0_holds_nothing_against_a_server() -> None:
+    """Traffic is then no witness at all."""
+    health = Health(Rules(max_fails=0), 0.0)
+    assert states(health, "FEFEFE") == "uuuuuu"
+    assert not health.doubted
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        ("Fuuu", "dddd"),
+        ("FuuuC", "ddddu"),
+        ("Fdd", "ddd"),
+        ("FddC", "dddd"),
+        ("FdduuC", "dddddu"),
+        ("ddFCuu", "uddd" + "du"),
+        ("ssF", "usd"),
+        ("ssFC", "usds"),
+    ],
+)
+def test_the_state_is_the_worse_of_what_checks_and_traffic_say(story: str, expected: str) -> None:
+    """Neither witness can overrule the other's bad word."""
+    assert states(Health(Rules(), 0.0), story) == expected
+
+
+def test_a_flip_names_the_witness_and_its_reason() -> None:
+    """Only a change of state is one, and what it says is what the state shows afterwards."""
+    health = Health(Rules(), 0.0)
+    assert health.observe(CHECKS["d"], 1.0) is None
+    assert health.observe(CHECKS["d"], 2.0) == Flip(UP, DOWN, "a check says down", checked=True)
+    assert (health.reason, health.since) == ("a check says down", 2.0)
+    assert health.observe(CHECKS["d"], 3.0) is None
+    assert health.observe(CHECKS["u"], 4.0) is None
+    assert health.observe(CHECKS["u"], 5.0) == Flip(DOWN, UP, "a check says up", checked=True)
+    assert health.observe(SIGNS["F"], 6.0) == Flip(UP, DOWN, "connect refused", checked=False)
+    assert health.observe(SIGNS["C"], 7.0) == Flip(DOWN, UP, "a connection to it worked", checked=False)
+
+
+def test_checks_that_find_out_what_traffic_has_shown_are_told() -> None:
+    """Connections are cut on the word of the checks, and new ones mostly notice a dead server before they do."""
+    health = Health(Rules(), 0.0)
+    health.observe(SIGNS["F"], 1.0)
+    assert health.observe(CHECKS["d"], 2.0) is None
+    assert health.observe(CHECKS["d"], 3.0) == Flip(DOWN, DOWN, "a check says down", checked=True)
+    assert (health.reason, health.since) == ("a check says down", 1.0)
+    assert health.observe(CHECKS["d"], 4.0) is None
+    assert health.observe(SIGNS["F"], 5.0) is None
+
+
+def test_a_suspect_server_is_tried_once_per_fail_timeout() -> None:
+    """One connection tries it; until that has worked the others keep away for as long again."""
+    health = Health(Rules(fail_timeout=10.0), 0.0)
+    assert not health.on_trial(0.0)
+    health.observe(SIGNS["F"], 0.0)
+    assert [health.on_trial(at) for at in (1.0, 9.9, 10.0)] == [False, False, True]
+    health.begin_trial(10.0)
+    assert [health.on_trial(at) for at in (10.0, 19.9, 20.0)] == [False, False, True]
+    health.begin_trial(20.0)
+    health.observe(SIGNS["F"], 21.0)
+    assert [health.on_trial(at) for at in (30.0, 31.0)] == [False, True]
+    health.observe(SIGNS["C"], 32.0)
+    assert not health.on_trial(100.0)
+    assert health.state is UP
+
+
+def test_a_server_that_checks_have_found_bad_is_not_tried() -> None:
+    """A trial is for what nobody else looks at."""
+    health = Health(Rules(), 0.0)
+    states(health, "Fdd")
+    assert not health.on_trial(1000.0)
+
+
+def test_each_fall_soon_after_the_last_asks_for_twice_as_many_rises() -> None:
+    """A server that comes and goes is believed less and less, up to a limit, and after a quiet time anew."""
+    health = Health(Rules(rise=2, fall=2), 0.0)
+    now = 0.0
+    needed = []
+    for _ in range(6):
+        states(health, "dd", start=now)
+        count = 0
+        while health.state is DOWN:
+            count += 1
+            states(health, "u", start=now + 2 + count)
+        needed.append(count)
+        now += 60.0
+    assert needed == [2, 4, 8, 2 * FLAP_LIMIT, 2 * FLAP_LIMIT, 2 * FLAP_LIMIT]
+    states(health, "dd", start=now + FLAP_WINDOW + 10)
+    assert states(health, "uu", start=now + FLAP_WINDOW + 20) == "du"
+
+
+def test_the_first_outcome_says_more_than_that_nothing_was_seen() -> None:
+    """`status` shows what the check said, and the next check is wanted soon until there was one."""
+    health = Health(Rules(), 0.0)
+    assert health.unsettled
+    assert health.observe(CHECKS["u"], 1.0) is None
+    assert health.reason == "a check says up"
+    assert not health.unsettled
+    health.observe(CHECKS["d"], 2.0)
+    assert health.unsettled
+    health.observe(CHECKS["d"], 3.0)
+    assert not health.unsettled
+
+
+def test_without_checks_their_verdict_is_forgotten() -> None:
+    """A reload may switch them off; what traffic has shown stays."""
+    health = Health(Rules(), 0.0)
+    states(health, "dd")
+    flip = health.forget_checks(5.0)
+    assert flip is not None
+    assert (flip.old, flip.new, health.state) == (DOWN, UP, UP)
+    states(health, "ssF")
+    health.forget_checks(6.0)
+    assert health.state is DOWN
+
+
+@given(st.text("usldFECA", max_size=60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+def test_flips_are_exactly_the_changes_of_state(story: str, rise: int, fall: int, max_fails: int) -> None:
+    """Whoever follows the flips knows the state; only a finding of the checks may repeat a down."""
+    health = Health(Rules(rise=rise, fall=fall, max_fails=max_fails), 0.0)
+    state = UP
+    for at, letter in enumerate(story):
+        flip = health.observe(CHECKS.get(letter) or SIGNS[letter], float(at))
+        if flip is not None:
+            assert flip.old is state
+            assert flip.new is not flip.old or (flip.checked and flip.new is DOWN)
+            assert flip.checked == (letter in CHECKS)
+            assert flip.reason
+            state = flip.new
+        assert health.state is state
+        if max_fails == 0 and state is DOWN:
+            assert "d" in story[: at + 1]
+
+
+@given(st.text("uslFECA", max_size=60))
+def test_enough_good_evidence_makes_any_server_up(story: str) -> None:
+    """There is no state that a server cannot leave."""
+    health = Health(Rules(), 0.0)
+    states(health, story)
+    states(health, "u" * 2 * FLAP_LIMIT + "A", start=100.0)
+    assert health.state is UP

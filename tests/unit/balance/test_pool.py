@@ -1,0 +1,346 @@
+"""Who gets a connection: least connections, tiers, ties by node, and never nobody while there is somebody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from lbproxy.balance.health import Outcome, Sign, Verdict
+from lbproxy.balance.pool import Pool, rules_of
+from lbproxy.balance.server import Lease
+from lbproxy.config.model import Address, Health, Proxy
+from lbproxy.config.model import Server as ServerConfig
+
+LISTEN = (Address("127.0.0.1", 6443),)
+DOWN = Outcome(Verdict.DOWN, "refused", "refused")
+SICK = Outcome(Verdict.SICK, "500", "http_500")
+DRAINING = Outcome(Verdict.DRAINING, "shutdown", "shutdown")
+UP = Outcome(Verdict.UP, "ok", "ok")
+EARLY_END = Sign("closed", answered=True)
+BAD = {"sick": SICK, "draining": DRAINING, "down": DOWN}
+
+
+def one(name: str, **settings: object) -> ServerConfig:
+    """Return the configuration of a server."""
+    return replace(ServerConfig(address=Address(f"{name}.test", 6443), name=name), **settings)  # type: ignore[arg-type]
+
+
+def settings_of(*servers: ServerConfig | str, **settings: object) -> Proxy:
+    """Return the configuration of a proxy in front of `servers`."""
+    found = tuple(one(s) if isinstance(s, str) else s for s in servers)
+    return replace(Proxy(listen=LISTEN, servers=found), **settings)  # type: ignore[arg-type]
+
+
+def pool_of(*servers: ServerConfig | str, node: str = "node", rng: Random | None = None, **settings: object) -> Pool:
+    """Return a pool whose servers all have an address."""
+    pool = Pool(settings_of(*servers, **settings), node, 0.0, rng)
+    give_addresses(pool)
+    return pool
+
+
+def give_addresses(pool: Pool) -> None:
+    """Do what the resolver does."""
+    for server in pool.servers:
+        server.endpoints = [(2, ("127.0.0.1", 6443))]
+
+
+def take(pool: Pool, now: float = 0.0, tried: tuple[str, ...] = ()) -> str:
+    """Pick and keep; returns the server's name, "" if there was none."""
+    lease = pool.pick(now, [server for server in pool.servers if server.name in tried])
+    return lease.server.name if lease else ""
+
+
+def mark(pool: Pool, name: str, outcome: Outcome, now: float = 0.0) -> None:
+    """Have the checks say so until it counts."""
+    server = pool.find(name)
+    assert server is not None
+    for _ in range(8):
+        server.health.observe(outcome, now)
+
+
+def test_connections_are_counted_by_weight() -> None:
+    """A server of weight 3 carries three times as many as one of weight 1."""
+    pool = pool_of(one("a", weight=3), one("b", weight=1), one("c", weight=2))
+    assert Counter(take(pool) for _ in range(60)) == {"a": 30, "b": 10, "c": 20}
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 120))
+def test_loads_never_differ_by_more_than_one_connection(weights: list[int], count: int) -> None:
+    """However many are placed, moving one would not make it any better."""
+    pool = pool_of(*(one(f"s{at}", weight=weight) for at, weight in enumerate(weights)))
+    for _ in range(count):
+        take(pool)
+    after = min((server.connections + 1) / server.settings.weight for server in pool.servers)
+    assert all(server.connections / server.settings.weight <= after for server in pool.servers)
+
+
+def test_a_place_counts_from_the_moment_of_choice_and_until_it_is_given_up() -> None:
+    """So that clients who come while one is still connecting do not all go the same way."""
+    pool = pool_of("a", "b")
+    first, second = pool.pick(0.0), pool.pick(0.0)
+    assert first is not None
+    assert second is not None
+    assert first.server is not second.server
+    first.release()
+    first.release()
+    assert first.server.connections == 0
+    with second:
+        assert second.server.connections == 1
+    assert second.server.connections == 0
+
+
+def test_the_nodes_of_a_cluster_do_not_all_begin_with_the_same_server() -> None:
+    """300 nodes with one connection each: no server gets more than 1.25 times its share."""
+    firsts = Counter(take(pool_of("m1", "m2", "m3", node=f"{number:032x}")) for number in range(300))
+    assert set(firsts) == {"m1", "m2", "m3"}
+    assert max(firsts.values()) <= 1.25 * 100
+
+
+def test_when_a_server_goes_only_its_own_share_moves() -> None:
+    """And it moves to all of the others."""
+    moved = Counter()
+    for number in range(300):
+        before = take(pool_of("m1", "m2", "m3", node=str(number)))
+        after = take(pool_of("m1", "m3", node=str(number)))
+        if before == "m2":
+            moved[after] += 1
+        else:
+            assert after == before
+    assert set(moved) == {"m1", "m3"}
+    assert min(moved.values()) > 25
+
+
+def test_the_order_of_the_file_does_not_matter() -> None:
+    """Ties are broken by node and name alone."""
+    for node in map(str, range(20)):
+        assert take(pool_of("a", "b", "c", node=node)) == take(pool_of("c", "a", "b", node=node))
+
+
+def test_tiers_are_used_from_the_best_to_the_worst() -> None:
+    """Each only when everything before it is full or tried; a server that was tried is not picked again."""
+    pool = pool_of("up", one("spare", backup=True), "sick", "draining", "down")
+    for name, outcome in BAD.items():
+        mark(pool, name, outcome)
+    order: list[str] = []
+    while name := take(pool, tried=tuple(order)):
+        order.append(name)
+    assert order == ["up", "spare", "sick", "draining", "down"]
+
+
+def test_a_backup_serves_only_without_primaries() -> None:
+    """However many connections those have."""
+    pool = pool_of("a", one("spare", backup=True))
+    assert {take(pool) for _ in range(50)} == {"a"}
+    mark(pool, "a", DOWN)
+    assert take(pool) == "spare"
+    mark(pool, "a", UP)
+    assert take(pool) == "a"
+
+
+@pytest.mark.parametrize("why", ["down", "manual", "full", "nameless"])
+def test_some_are_never_picked(why: str) -> None:
+    """Switched off, drained by the operator, full or without an address: there is nobody to ask."""
+    pool = pool_of(one("a", down=why == "down", max_conns=2 if why == "full" else 0))
+    server = pool.servers[0]
+    if why == "manual":
+        server.manual = True
+    elif why == "nameless":
+        server.endpoints = []
+    leases = [pool.pick(0.0), pool.pick(0.0)] if why == "full" else []
+    assert take(pool) == ""
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    if why == "full":
+        assert take(pool) == "a"
+
+
+def test_with_every_server_down_all_of_them_are_still_tried() -> None:
+    """What is remembered may be out of date, and is no reason to refuse."""
+    pool = pool_of("a", "b", "c")
+    for server in pool.servers:
+        mark(pool, server.name, DOWN)
+        server.health.observe(Sign("refused"), 0.0)
+    tried: list[str] = []
+    while name := take(pool, tried=tuple(tried)):
+        tried.append(name)
+    assert sorted(tried) == ["a", "b", "c"]
+
+
+def test_a_suspect_server_gets_one_connection_when_its_time_has_come() -> None:
+    """That one is its trial; the next ones go elsewhere until it has worked."""
+    pool = pool_of("a", "b", fail_timeout=10.0)
+    suspect = pool.find("a")
+    assert suspect is not None
+    suspect.health.observe(Sign("refused"), 0.0)
+    assert {take(pool, 9.9) for _ in range(5)} == {"b"}
+    assert [take(pool, 10.0) for _ in range(4)].count("a") == 1
+    suspect.health.observe(Sign(), 11.0)
+    assert take(pool, 11.0) == "a"
+
+
+def test_slow_start_lets_a_recovered_server_in_by_and_by() -> None:
+    """The chance to be picked grows with the time since; a node that has bad luck takes another server."""
+    shares = []
+    for since in (1.0, 25.0, 50.0, 99.0, 100.0):
+        picked = Counter[str]()
+        for seed in range(400):
+            pool = pool_of("a", "back", slow_start=100.0, rng=Random(seed))
+            back = pool.find("back")
+            assert back is not None
+            back.recovered_at = 0.0
+            pool.servers[0].connections = 5
+            picked[take(pool, since)] += 1
+        shares.append(picked["back"] / 400)
+    assert shares == pytest.approx([0.01, 0.25, 0.5, 0.99, 1.0], abs=0.08)
+
+
+def test_slow_start_refuses_nobody() -> None:
+    """A server that is being let in slowly serves when it is the only one."""
+    pool = pool_of("a", one("spare", backup=True), slow_start=100.0, rng=Random(1))
+    pool.servers[0].recovered_at = 0.0
+    assert {take(pool, 0.001) for _ in range(20)} == {"a"}
+
+
+def test_a_server_that_was_there_at_the_start_is_not_let_in_slowly() -> None:
+    """Slow start is for one that comes back."""
+    pool = pool_of("a", "b", slow_start=1000.0)
+    assert {take(pool, 1.0) for _ in range(2)} == {"a", "b"}
+
+
+def test_servers_that_stay_keep_everything_across_a_reload() -> None:
+    """Counters, state, and the operator's word; a changed address is another server, and so is a new name."""
+    pool = pool_of("a", "b", "c")
+    kept = pool.find("a")
+    assert kept is not None
+    take(pool)
+    mark(pool, "a", DOWN)
+    kept.manual = True
+    kept.connections_total = 7
+    moved = ServerConfig(address=Address("elsewhere.test", 6443), name="b")
+    added, removed = pool.reconcile(
+        settings_of(one("a", weight=5), moved, "d", max_fails=9, health=Health(rise=7)), "node", 1.0
+    )
+    assert sorted(server.name for server in added) == ["b", "d"]
+    assert sorted(server.name for server in removed) == ["b", "c"]
+    assert [server.name for server in pool.servers] == ["a", "b", "d"]
+    assert pool.find("a") is kept
+    assert (kept.manual, kept.connections_total, kept.settings.weight) == (True, 7, 5)
+    assert (kept.health.state, kept.health.rules.max_fails, kept.health.rules.rise) == (Verdict.DOWN, 9, 7)
+
+
+def test_a_server_that_comes_back_begins_anew() -> None:
+    """What was known of it before it left the configuration may have been the reason why."""
+    pool = pool_of("a", "b")
+    mark(pool, "a", DOWN)
+    pool.reconcile(settings_of("b"), "node", 1.0)
+    pool.reconcile(settings_of("a", "b"), "node", 2.0)
+    back = pool.find("a")
+    assert back is not None
+    assert back.health.state is Verdict.UP
+
+
+def test_a_server_is_found_by_name_and_by_address() -> None:
+    """As the operator may call it."""
+    pool = pool_of("a", "b")
+    assert pool.find("b") is pool.find("b.test:6443") is pool.servers[1]
+    assert pool.find("x") is None
+
+
+def test_others_up_counts_neither_itself_nor_what_takes_nothing() -> None:
+    """It is asked before connections are moved off."""
+    pool = pool_of("a", "b", one("off", down=True))
+    a, b, _ = pool.servers
+    assert pool.others_up(a)
+    b.manual = True
+    assert not pool.others_up(a)
+    assert pool.others_up(b)
+
+
+def test_the_rules_come_from_the_settings() -> None:
+    """Without checks rise and fall do not matter."""
+    rules = rules_of(settings_of("a", max_fails=4, fail_timeout=7.0, health=Health(rise=3, fall=5)))
+    assert (rules.rise, rules.fall, rules.max_fails, rules.fail_timeout) == (3, 5, 4, 7.0)
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Any order of picks, releases, evidence, reloads and operator's words."""
+
+    leases = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.pool = pool_of("a", one("b", max_conns=2), one("c", backup=True), slow_start=5.0, rng=Random(0))
+        self.gone: list[Lease] = []
+        self.held: list[Lease] = []
+
+    @rule(target=leases, tried=st.sets(st.integers(0, 4)))
+    def pick(self, tried: set[int]) -> Lease | None:
+        """Somebody is picked unless everybody is excluded for good reason."""
+        excluded = [server for at, server in enumerate(self.pool.servers) if at in tried]
+        lease = self.pool.pick(self.now, excluded)
+        free = [
+            server for server in self.pool.servers
+            if server not in excluded and server.endpoints and not server.manual and not server.settings.down
+            and not (server.settings.max_conns and server.connections >= server.settings.max_conns)
+        ]
+        if lease is None:
+            assert free == []
+            return None
+        lease.server.connections -= 1
+        assert lease.server in self.pool.servers
+        assert not lease.server.settings.max_conns or lease.server.connections < lease.server.settings.max_conns
+        lease.server.connections += 1
+        assert lease.server not in excluded
+        assert not lease.server.manual
+        self.held.append(lease)
+        return lease
+
+    @rule(lease=consumes(leases), times=st.integers(1, 3))
+    def release(self, lease: Lease | None, times: int) -> None:
+        """Once or more often."""
+        if lease is not None:
+            for _ in range(times):
+                lease.release()
+            self.held.remove(lease)
+
+    @rule(at=st.integers(0, 4), evidence=st.sampled_from([UP, SICK, DRAINING, DOWN, Sign("x"), Sign(), EARLY_END]))
+    def observe(self, at: int, evidence: Outcome | Sign) -> None:
+        """Something is learnt."""
+        server = self.pool.servers[at % len(self.pool.servers)]
+        flip = server.health.observe(evidence, self.now)
+        if flip is not None and flip.new is Verdict.UP:
+            server.recovered_at = self.now
+
+    @rule(at=st.integers(0, 4), manual=st.booleans())
+    def drain(self, at: int, manual: bool) -> None:
+        """Have the operator speak."""
+        self.pool.servers[at % len(self.pool.servers)].manual = manual
+
+    @rule(names=st.lists(st.sampled_from("abcde"), min_size=1, unique=True))
+    def reload(self, names: list[str]) -> None:
+        """Change the file."""
+        self.pool.reconcile(settings_of(*names, slow_start=5.0), "node", self.now)
+        give_addresses(self.pool)
+
+    @rule(seconds=st.floats(0.0, 20.0))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @invariant()
+    def counters_are_the_leases(self) -> None:
+        """Check that counting and un-counting have not drifted apart."""
+        held = Counter(id(lease.server) for lease in self.held)
+        servers = [*self.pool.servers, *(lease.server for lease in self.held)]
+        assert all(server.connections == held[id(server)] for server in servers)
+
+
+TestPool = PoolMachine.TestCase
