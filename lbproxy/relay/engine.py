@@ -1,0 +1,237 @@
+"""The one epoll set in which every relayed socket is registered, once, edge-triggered.
+
+uvloop watches the epoll descriptor as a single reader and keeps everything else (signals, timers, the admin endpoint).
+An `add_reader` per socket would cost 18 epoll_ctl calls per proxied connection; this costs two.
+
+Rules that everybody in the set keeps:
+
+- An edge is told once. Who is told that a socket is readable reads until it is drained, or remembers that it is not.
+- Sockets are closed through `bury`, which closes them after the batch: a descriptor closed in the middle of a batch
+  could be reused by an accept in the same batch, and a stale event would then reach the wrong connection.
+- Who has done its share (`BUDGET` in flow) and could go on says `again` and is resumed after everybody else had a turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections.abc import Callable
+from mmap import mmap
+from time import monotonic
+from typing import Final, Protocol
+
+from lbproxy.relay.pipes import PipePool
+from lbproxy.relay.wheel import NEVER, Timed, Wheel
+
+log = logging.getLogger(__name__)
+
+IN: Final = select.EPOLLIN
+OUT: Final = select.EPOLLOUT
+HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+URGENT: Final = select.EPOLLPRI
+GONE: Final = select.EPOLLHUP | select.EPOLLERR
+FAULT: Final = select.EPOLLERR
+"""A reset or a timeout; HUP alone comes also when both ends have sent FIN, which is nothing to worry about."""
+EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
+
+BUFFER: Final = 64 * 1024
+"""Bytes of the one buffer through which small exchanges are copied; a read that fills it calls for splice."""
+_BATCH: Final = 256
+_ROUNDS: Final = 16
+"""Polls before uvloop gets its turn again; a busy set pays for one wake-up of uvloop in so many."""
+_WORTH: Final = 4
+"""A batch smaller than this says that another poll would likely be empty, and is not worth a system call."""
+
+
+class Closeable(Protocol):
+    """A socket, as far as `bury` needs one."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Loop(Protocol):
+    """What the engine uses of the event loop."""
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> object:
+        """Call `callback` whenever `fd` is readable."""
+
+    def remove_reader(self, fd: int) -> object:
+        """Stop that."""
+
+    def call_soon(self, callback: Callable[[], None]) -> object:
+        """Call `callback` in the next iteration."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Cancellable:
+        """Call `callback` after `delay` seconds."""
+
+
+class Cancellable(Protocol):
+    """A timer handle."""
+
+    def cancel(self) -> None:
+        """Never call back."""
+
+
+class Watched(Timed):
+    """Something that has sockets in the set and times in the wheel."""
+
+    __slots__ = ()
+
+    def ready(self, fd: int, events: int) -> None:
+        """Hear of the epoll events of one of its descriptors."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Go on after `Engine.again`."""
+        raise NotImplementedError
+
+    def crashed(self) -> None:
+        """Let go of everything: a bug of ours was met in one of the calls above."""
+        raise NotImplementedError
+
+
+class Engine:
+    """The set, the shared buffer, the pipes and the timers of all connections."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.now = monotonic()
+        """When the batch at hand began (time.monotonic)."""
+        self.buffer = bytearray(BUFFER)
+        self.view = memoryview(self.buffer)
+        self.marks: bytearray | mmap = bytearray()
+        """Where links that are kept mark what they hold (`marks`)."""
+        self.pipes = PipePool()
+        self.wheel = Wheel()
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._watched: list[Watched | None] = [None] * 1024
+        self._hungry: list[Watched] = []
+        self._buried: list[Closeable] = []
+        self._in_batch = False
+        self._called_soon = False
+        self._timer: Cancellable | None = None
+        self._timer_at = NEVER
+        loop.add_reader(self._epoll.fileno(), self.turn)
+
+    def close(self) -> None:
+        """Give up the set itself; what is registered in it is the business of its owners."""
+        self._loop.remove_reader(self._epoll.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._bury_all()
+        self._epoll.close()
+        self.pipes.close()
+
+    def add(self, fd: int, watched: Watched, events: int = EDGES) -> None:
+        """Register `fd`; its events go to `watched`."""
+        self.pass_on(fd, watched)
+        self._epoll.register(fd, events)
+
+    def pass_on(self, fd: int, watched: Watched) -> None:
+        """Let the events of a registered `fd` go to `watched` from now on."""
+        while fd >= len(self._watched):
+            self._watched.extend([None] * len(self._watched))
+        self._watched[fd] = watched
+
+    def remove(self, fd: int) -> None:
+        """Take a descriptor out that stays open."""
+        self._watched[fd] = None
+        self._epoll.unregister(fd)
+
+    def bury(self, fd: int, sock: Closeable) -> None:
+        """Close `sock`, whose descriptor is `fd`, when the batch at hand is done; it hears no more events."""
+        if fd < len(self._watched):
+            self._watched[fd] = None
+        if self._in_batch:
+            self._buried.append(sock)
+        else:
+            sock.close()
+
+    def again(self, watched: Watched) -> None:
+        """Have `watched.resume()` called when everybody else had a turn."""
+        self._hungry.append(watched)
+        if not self._in_batch:
+            self._call_soon()
+
+    def at(self, item: Timed, when: float) -> None:
+        """Have `item.due()` called at `when` (time.monotonic)."""
+        self.wheel.put(item, when, self.now)
+        if when < self._timer_at:
+            self._arm()
+
+    def turn(self) -> None:
+        """Handle what the set has to tell, in bounded rounds. uvloop calls it."""
+        self._called_soon = False
+        self._in_batch = True
+        for _ in range(_ROUNDS):
+            events = self._epoll.poll(0, _BATCH)
+            watched = self._watched
+            self.now = monotonic()
+            for fd, mask in events:
+                item = watched[fd]
+                if item is not None:
+                    try:
+                        item.ready(fd, mask)
+                    except Exception:
+                        self._crashed(item)
+            if self._hungry:
+                self._feed()
+            if self._buried:
+                self._bury_all()
+            if len(events) < _WORTH:
+                break
+        self._in_batch = False
+        if self._hungry:
+            self._call_soon()
+
+    def _call_soon(self) -> None:
+        if not self._called_soon:
+            self._called_soon = True
+            self._loop.call_soon(self.turn)
+
+    def _feed(self) -> None:
+        hungry = self._hungry
+        self._hungry = []
+        for item in hungry:
+            try:
+                item.resume()
+            except Exception:
+                self._crashed(item)
+
+    def _bury_all(self) -> None:
+        buried = self._buried
+        self._buried = []
+        for sock in buried:
+            sock.close()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = self.wheel.next()
+        if self._timer_at != NEVER:
+            self._timer = self._loop.call_later(max(0.0, self._timer_at - monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.now = monotonic()
+        for item in self.wheel.expire(self.now):
+            try:
+                when = item.due(self.now)
+            except Exception:
+                if isinstance(item, Watched):
+                    self._crashed(item)
+                else:
+                    log.exception("a timer met a bug")
+            else:
+                if when != NEVER:
+                    self.wheel.put(item, when, self.now)
+        self._arm()
+
+    def _crashed(self, item: Watched) -> None:
+        log.exception("a connection met a bug and is closed")  # noqa: LOG004 (called from handlers only)
+        try:
+            item.crashed()
+        except Exception:
+            log.exception("and closing it met another")

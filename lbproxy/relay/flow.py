@@ -1,0 +1,263 @@
+"""One direction of a connection: bytes from a source socket to a destination socket.
+
+Two ways to move them. *Copy*: `recv_into` the engine's one buffer and `send` at once; what the destination does not
+take is kept (`_rest`, at most one buffer) and nothing more is read until it has gone. *Splice*: through a borrowed
+pipe, without the bytes ever being mapped here; what the destination does not take stays in the pipe. A read that
+fills the buffer is the sign of bulk and switches to splice; a turn that moves little switches back. Between turns
+only a blocked flow holds a pipe or a rest; an idle one holds nothing.
+
+Sockets may be in blocking mode: every copy call carries MSG_DONTWAIT, and splice, which looks at the descriptor's own
+flag instead, sets it before its first use. MSG_DONTWAIT saves short connections that system call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final
+
+from lbproxy.relay.duplex import EMPTY, ENDING, EOF, FAILED, GONE, OPEN, TABLE
+from lbproxy.relay.engine import BUFFER, Engine
+from lbproxy.relay.pipes import Pipe
+
+BUDGET: Final = 1024 * 1024
+"""Bytes one flow may move in a turn before everybody else has theirs."""
+_BULK: Final = 32 * 1024
+"""A turn that moved less than this by splice is better off with copy the next time."""
+_NOWAIT: Final = socket.MSG_DONTWAIT
+# Not SPLICE_F_MORE: it corks like TCP_CORK and stalls 200 ms (golang/go #10948). NONBLOCK for the pipe's side.
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+IDLE: Final = 0
+"""Drained or blocked: an edge will say when to go on."""
+MORE: Final = 1
+"""The budget is used up: call again."""
+TURNED: Final = 2
+"""The half-close state has changed."""
+
+
+class Flow:
+    """One direction. `state` is that of `duplex`; `moved` counts bytes written to the destination."""
+
+    __slots__ = ("_bulk", "_can_splice", "_dst", "_engine", "_mark", "_pipe", "_rest", "_src", "error", "moved",
+                 "readable", "state", "thorough")
+
+    def __init__(self, engine: Engine, src: socket.SocketType, dst: socket.SocketType) -> None:
+        self._engine = engine
+        self._src = src
+        self._dst = dst
+        self._rest: bytes | None = None
+        self._pipe: Pipe | None = None
+        self._mark = -1
+        self._bulk = False
+        self._can_splice = 0  # 1 once both descriptors are non-blocking, -1 once splice was refused
+        self.state = OPEN
+        self.moved = 0
+        self.readable = False
+        """An edge has been told and the source was not seen drained since."""
+        self.thorough = False
+        """A hang-up or urgent data is on the source: a short read no longer means drained."""
+        self.error = 0
+        """The errno that ended it, if one did."""
+
+    def blocked(self) -> bool:
+        """Whether bytes wait for the destination to take them."""
+        return self._rest is not None or self._pipe is not None
+
+    def preload(self, data: bytes) -> None:
+        """Have `data` written before anything that is read from the source."""
+        self._rest = data
+
+    def pending(self) -> int:
+        """Bytes that were read and are not written yet."""
+        if self._pipe is not None:
+            return self._pipe.held
+        return len(self._rest) if self._rest is not None else 0
+
+    def mark_at(self, offset: int) -> None:
+        """Set the engine's mark at `offset` from now on whenever bytes are in this process's memory."""
+        self._mark = offset
+        self._engine.marks[offset] = self.blocked()
+
+    def take(self) -> bytes:
+        """Take out what was read and is not written yet, so that another process can write it."""
+        rest = self._rest or b""
+        self._rest = None
+        pipe = self._pipe
+        if pipe is not None:
+            while pipe.held:
+                more = os.read(pipe.read_fd, pipe.held)
+                pipe.held -= len(more)
+                rest += more
+            self._give_back(pipe)
+        self._bulk = False
+        return rest
+
+    def release(self) -> None:
+        """Give back what is held; bytes in it are lost."""
+        self._rest = None
+        if self._pipe is not None:
+            self._give_back(self._pipe)
+
+    def pump(self) -> int:
+        """Move what can be moved, up to the budget; returns IDLE, MORE or TURNED."""
+        if self._mark < 0:
+            return self._move()
+        marks = self._engine.marks
+        marks[self._mark] = 1
+        result = self._move()
+        marks[self._mark] = self.blocked()
+        return result
+
+    def _move(self) -> int:
+        if self._pipe is not None or self._bulk:
+            return self._pump_splice()
+        if self._rest is not None and not self._send_rest():
+            return TURNED if self.error else IDLE
+        return self._pump_copy()
+
+    def _send_rest(self) -> bool:
+        rest = self._rest or b""
+        try:
+            sent = self._dst.send(rest, _NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._fail(GONE, error)
+            return False
+        self.moved += sent
+        self._rest = rest[sent:] if sent < len(rest) else None
+        return self._rest is None
+
+    def _pump_copy(self) -> int:
+        engine = self._engine
+        src = self._src
+        dst = self._dst
+        left = BUDGET
+        while self.readable:
+            try:
+                size = src.recv_into(engine.buffer, 0, _NOWAIT)
+            except BlockingIOError:
+                self.readable = False
+                break
+            except OSError as error:
+                return self._fail(FAILED, error)
+            if size == 0:
+                self.readable = False
+                self.state = TABLE[self.state, EOF]
+                break
+            if size < BUFFER and not self.thorough:
+                self.readable = False
+            try:
+                sent = dst.send(engine.view[:size], _NOWAIT)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                return self._fail(GONE, error)
+            self.moved += sent
+            if sent < size:
+                self._rest = bytes(engine.view[sent:size])
+                return IDLE
+            if size == BUFFER and self._start_splice():
+                return self._pump_splice()
+            left -= size
+            if left <= 0:
+                return MORE
+        return self._drained()
+
+    def _drained(self) -> int:
+        if self.state == ENDING:
+            self.state = TABLE[ENDING, EMPTY]
+            return TURNED
+        return IDLE
+
+    def _start_splice(self) -> bool:
+        if self._can_splice <= 0:
+            if self._can_splice < 0:
+                return False
+            os.set_blocking(self._src.fileno(), False)
+            os.set_blocking(self._dst.fileno(), False)
+            self._can_splice = 1
+        self._bulk = True
+        return True
+
+    def _pump_splice(self) -> int:
+        pipe = self._pipe or self._engine.pipes.borrow()
+        if pipe is None:
+            self._bulk = False
+            return MORE
+        self._pipe = pipe
+        moved = 0
+        while moved < BUDGET:
+            if self.readable and self._can_splice > 0 and pipe.held < pipe.size:
+                self._fill(pipe)
+                if self.error:
+                    return TURNED
+            if pipe.held:
+                size = self._spill(pipe)
+                if size < 0:
+                    if self.error:
+                        return TURNED
+                    return IDLE if self._pipe is not None else MORE
+                moved += size
+            elif self.readable:
+                self._bulk = False
+                self._give_back(pipe)
+                return MORE
+            else:
+                self._bulk = moved >= _BULK
+                self._give_back(pipe)
+                return self._drained()
+        if not pipe.held:
+            self._give_back(pipe)
+        return MORE
+
+    def _fill(self, pipe: Pipe) -> None:
+        """Splice from the source. With the pipe empty and `readable` still set after it, copy must take over."""
+        try:
+            size = os.splice(self._src.fileno(), pipe.write_fd, pipe.size - pipe.held, flags=_FLAGS)
+        except BlockingIOError:
+            # Either the source is drained or the pipe is full of small pieces: with bytes in it take it for full, and
+            # ask again when they are gone. At urgent data splice stops for good; recv reads on behind it.
+            if not pipe.held and not self.thorough:
+                self.readable = False
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                self._can_splice = -1
+            else:
+                self._fail(FAILED, error)
+        else:
+            # 0 is the end, or urgent data with the end somewhere behind it: recv can tell, and reads on to it.
+            pipe.held += size
+
+    def _spill(self, pipe: Pipe) -> int:
+        """Splice to the destination; returns the bytes moved, -1 if it is blocked, refuses splice or is gone."""
+        try:
+            size = os.splice(pipe.read_fd, self._dst.fileno(), pipe.held, flags=_FLAGS)
+        except BlockingIOError:
+            return -1
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                self._can_splice = -1
+                self._bulk = False
+                self._rest = os.read(pipe.read_fd, pipe.held)
+                pipe.held = 0
+                self._give_back(pipe)
+            else:
+                self._fail(GONE, error)
+            return -1
+        pipe.held -= size
+        self.moved += size
+        return size
+
+    def _give_back(self, pipe: Pipe) -> None:
+        self._pipe = None
+        self._engine.pipes.give_back(pipe)
+
+    def _fail(self, event: int, error: OSError) -> int:
+        self.error = error.errno or errno.EIO
+        self.state = TABLE[self.state, event]
+        self.readable = False
+        self.release()
+        return TURNED

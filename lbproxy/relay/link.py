@@ -1,0 +1,223 @@
+"""A client and a server socket and the two flows between them, from the moment both are connected to the close.
+
+The link knows nothing of servers or sessions. It tells its owner once, by `ended`, why it is over.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Final, Protocol
+
+from lbproxy.relay.closing import end_shared, reset
+from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, verdict
+from lbproxy.relay.engine import FAULT, GONE, HANGUP, IN, OUT, URGENT, Engine, Watched
+from lbproxy.relay.flow import IDLE, MORE, Flow
+from lbproxy.relay.marks import DOWN, SLOT, UP
+from lbproxy.relay.wheel import NEVER
+
+CLIENT_FIN: Final = "client_fin"
+SERVER_FIN: Final = "server_fin"
+CLIENT_RST: Final = "client_rst"
+SERVER_RST: Final = "server_rst"
+SERVER_TIMEOUT: Final = "server_timeout"
+"""Keepalive or TCP_USER_TIMEOUT found the server silent."""
+IDLE_TIMEOUT: Final = "idle_timeout"
+ERROR: Final = "error"
+"""A bug of ours, told in the log."""
+
+_SILENT: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
+_INFO: Final = struct.Struct("=44xI4xI")
+"""struct tcp_info (linux/tcp.h): tcpi_last_data_sent at 44 and tcpi_last_data_recv at 52, milliseconds."""
+
+
+def quiet(sock: socket.SocketType) -> float:
+    """Return the seconds since `sock` last carried a byte of data, either way."""
+    sent, received = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56))
+    return float(min(sent, received)) / 1000
+
+
+class Owner(Protocol):
+    """Who hears of the end of a link."""
+
+    def ended(self, reason: str) -> None:
+        """Hear that the link has closed both sockets, for `reason`."""
+
+
+class Link(Watched):
+    """Two sockets, `up` (client to server) and `down`."""
+
+    __slots__ = ("_client_fd", "_engine", "_frozen", "_owner", "_queued", "_server_fd", "client", "down", "first_fin",
+                 "serial", "server", "slot", "up")
+
+    def __init__(self, engine: Engine, owner: Owner, client: socket.SocketType, server: socket.SocketType) -> None:
+        super().__init__()
+        self._engine = engine
+        self._owner: Owner | None = owner
+        self._frozen: Owner | None = None
+        self.slot = 0
+        """In the marks, 0 while nobody else holds the sockets."""
+        self.serial = 0
+        self.client = client
+        self.server = server
+        self._client_fd = client.fileno()
+        self._server_fd = server.fileno()
+        self._queued = False
+        self.up = Flow(engine, client, server)
+        self.down = Flow(engine, server, client)
+        self.first_fin = ""
+
+    def start(self, client_events: int, server_events: int) -> None:
+        """Take over both descriptors, which are registered, with the events their former owner has not acted on."""
+        self._engine.pass_on(self._client_fd, self)
+        self._engine.pass_on(self._server_fd, self)
+        for flow, events in ((self.up, client_events), (self.down, server_events)):
+            flow.readable = bool(events & (IN | HANGUP | URGENT))
+            flow.thorough = bool(events & (HANGUP | URGENT))
+        self.resume()
+
+    def ready(self, fd: int, events: int) -> None:
+        """Hear of the edges of one of the two sockets."""
+        if fd == self._client_fd:
+            towards = self.up
+            back = self.down
+        else:
+            towards = self.down
+            back = self.up
+        if events & (IN | HANGUP | URGENT):
+            if towards.state == OPEN:
+                towards.readable = True
+                if events & (HANGUP | URGENT):
+                    towards.thorough = True
+                if not towards.blocked():
+                    self._run(towards)
+            # A reset that no read tells of: after a FIN, or with the destination blocked. A server's last words are
+            # still delivered then; a client that has gone wants nothing any more.
+            if events & FAULT and self._owner is not None and (towards is self.up or towards.state != OPEN):
+                self._finish(self._cause(fd), ABORT)
+        if events & (OUT | GONE) and self._owner is not None and back.blocked():
+            self._run(back)
+
+    def _cause(self, fd: int) -> str:
+        if fd == self._client_fd:
+            return CLIENT_RST
+        error = self.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return SERVER_TIMEOUT if error in _SILENT else SERVER_RST
+
+    def resume(self) -> None:
+        """Go on with what a budget stopped, or with what was left by a former owner of the sockets."""
+        self._queued = False
+        for flow in (self.up, self.down):
+            if self._owner is not None and (flow.readable or flow.blocked()):
+                self._run(flow)
+
+    def _run(self, flow: Flow) -> None:
+        result = flow.pump()
+        if result == IDLE:
+            return
+        if result == MORE:
+            if not self._queued:
+                self._queued = True
+                self._engine.again(self)
+            return
+        if flow.state == SHUT and not self.first_fin:
+            self.first_fin = CLIENT_FIN if flow is self.up else SERVER_FIN
+        now = verdict(self.up.state, self.down.state)
+        if now == RUN:
+            if flow.state == SHUT:
+                self._shut(self.server if flow is self.up else self.client)
+            elif flow.state == BROKEN:
+                # What the other end said before it went is still to be read, and so is its reset.
+                other = self.down if flow is self.up else self.up
+                if other.state == OPEN:
+                    other.readable = True
+                    other.thorough = True
+                    self._run(other)
+        elif now == ABORT:
+            self._finish(self._failure(), ABORT)
+        else:
+            self._finish(self.first_fin, RUN)
+
+    def _shut(self, sock: socket.SocketType) -> None:
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # reset meanwhile; the read side is told
+
+    def _failure(self) -> str:
+        for flow, client in ((self.up, True), (self.down, False)):
+            if flow.state == RESET:
+                if not client and flow.error in _SILENT:
+                    return SERVER_TIMEOUT
+                return CLIENT_RST if client else SERVER_RST
+        return SERVER_RST if self.up.state == BROKEN else CLIENT_RST
+
+    def abort(self, reason: str) -> None:
+        """Cut: both sides get a reset. What was not written is lost, and they can tell."""
+        if self._owner is not None:
+            self._finish(reason, ABORT)
+
+    def crashed(self) -> None:
+        """Cut after a bug."""
+        self.abort(ERROR)
+
+    def _finish(self, reason: str, how: int) -> None:
+        owner = self._owner
+        self._owner = None
+        self.up.release()
+        self.down.release()
+        for fd, sock in ((self._client_fd, self.client), (self._server_fd, self.server)):
+            if self.slot:
+                # The set would go on reporting a descriptor that we have closed and somebody else has not.
+                self._engine.remove(fd)
+                end_shared(sock, how == ABORT)
+            elif how == ABORT:
+                reset(sock)
+            self._engine.bury(fd, sock)
+        if owner is not None:
+            owner.ended(reason)
+
+    def keep(self, slot: int, serial: int) -> None:
+        """Mark in the engine's marks from now on: somebody else holds the sockets too, and may have to go on alone."""
+        self.slot = slot
+        self.serial = serial
+        self.up.mark_at(slot * SLOT + UP)
+        self.down.mark_at(slot * SLOT + DOWN)
+
+    def freeze(self) -> tuple[bytes, bytes]:
+        """Stop all movement; returns the bytes that were read (up, down) and not written yet."""
+        if self._owner is not None:
+            self._frozen, self._owner = self._owner, None
+            self._engine.remove(self._client_fd)
+            self._engine.remove(self._server_fd)
+        return self.up.take(), self.down.take()
+
+    def thaw(self, rests: tuple[bytes, bytes]) -> None:
+        """Go on after `freeze`, or begin with sockets that were another process's, with the bytes it had read."""
+        if self._frozen is not None:
+            self._owner, self._frozen = self._frozen, None
+        for flow, rest in zip((self.up, self.down), rests, strict=True):
+            if rest:
+                flow.preload(rest)
+            flow.readable = flow.thorough = True
+        self._engine.add(self._client_fd, self)
+        self._engine.add(self._server_fd, self)
+        self.resume()
+
+    def idle(self) -> float:
+        """Return the seconds since a byte last moved on either socket, as the kernel knows it."""
+        try:
+            return min(quiet(self.client), quiet(self.server))
+        except OSError:
+            return 0.0
+
+    def overdue(self, timeout: float, now: float) -> float:
+        """Abort if nothing has moved for `timeout` seconds (0 = never mind); returns when to ask again."""
+        if not timeout:
+            return NEVER
+        idle = self.idle()
+        if idle < timeout:
+            return now + timeout - idle
+        self.abort(IDLE_TIMEOUT)
+        return NEVER

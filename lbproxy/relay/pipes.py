@@ -1,0 +1,62 @@
+"""Pipes for splice, borrowed while bytes are in them and handed from flow to flow."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Final
+
+SIZE: Final = 256 * 1024
+"""Bytes asked for per pipe. The kernel grants less (one page at worst) above fs.pipe-user-pages-soft."""
+_SPARE: Final = 16
+"""Empty pipes kept for the next borrower."""
+
+
+class Pipe:
+    """Two descriptors, what the kernel granted between them (`size`) and what is in there now (`held`), in bytes."""
+
+    __slots__ = ("held", "read_fd", "size", "write_fd")
+
+    def __init__(self, read_fd: int, write_fd: int, size: int) -> None:
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self.size = size
+        self.held = 0
+
+    def close(self) -> None:
+        """Close both ends; what is held is lost."""
+        os.close(self.read_fd)
+        os.close(self.write_fd)
+
+
+class PipePool:
+    """Spare pipes; makes a new one when none is left."""
+
+    def __init__(self) -> None:
+        self._spare: list[Pipe] = []
+
+    def borrow(self) -> Pipe | None:
+        """Return an empty pipe, or None when the process or the system has no descriptor left for one."""
+        if self._spare:
+            return self._spare.pop()
+        try:
+            read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            size = fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, SIZE)
+        except OSError:
+            size = fcntl.fcntl(write_fd, fcntl.F_GETPIPE_SZ)
+        return Pipe(read_fd, write_fd, size)
+
+    def give_back(self, pipe: Pipe) -> None:
+        """Take a pipe back; one with bytes in it is closed, and so is one too many."""
+        if pipe.held or len(self._spare) >= _SPARE:
+            pipe.close()
+        else:
+            self._spare.append(pipe)
+
+    def close(self) -> None:
+        """Close every spare pipe, as one does when descriptors run short."""
+        while self._spare:
+            self._spare.pop().close()

@@ -1,0 +1,17 @@
+"""The bench on which the relay's parts are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.relay.hand import Bench
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """Make a bench and clear it away."""
+    bench = Bench()
+    yield bench
+    bench.close()

@@ -1,0 +1,509 @@
+"""A client and a server with a link between them: every way in which it can go on and end."""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+import struct
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lbproxy.relay import flow as flows
+from lbproxy.relay import link as links
+from lbproxy.relay.engine import BUFFER, IN
+from lbproxy.relay.flow import Flow
+from lbproxy.relay.link import (
+    CLIENT_FIN,
+    CLIENT_RST,
+    ERROR,
+    SERVER_FIN,
+    SERVER_RST,
+    SERVER_TIMEOUT,
+    Link,
+)
+from tests.unit.relay.hand import Bench, ended, reset, stuff, take
+
+UP = random.Random(2).randbytes(2 * 1024 * 1024)
+DOWN = random.Random(3).randbytes(2 * 1024 * 1024)
+
+
+class Owner:
+    """Hears of the end."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def ended(self, reason: str) -> None:
+        """Write the reason down."""
+        self.reasons.append(reason)
+
+
+class Relay:
+    """`client` and `server` are the far ends. `narrow` names the one that takes little: `client`, `server` or both."""
+
+    def __init__(self, bench: Bench, narrow: str = "") -> None:
+        self.loop = bench.loop
+        self.engine = bench.engine
+        self.owner = Owner()
+        near = {}
+        for side in ("client", "server"):
+            small = 16 * 1024 if side in narrow else 0
+            far, near[side] = bench.pair(receive_buffer=small, send_buffer=small)
+            setattr(self, side, far)
+        self.near_client, self.near_server = near["client"], near["server"]
+        self.link = Link(bench.engine, self.owner, near["client"], near["server"])
+        for sock in near.values():
+            bench.engine.add(sock.fileno(), self.link)
+        self.link.start(0, 0)
+        self.loop.settle()
+
+    client: socket.socket
+    server: socket.socket
+
+    @property
+    def over(self) -> list[str]:
+        """The reasons of the end; at most one."""
+        assert len(self.owner.reasons) <= 1
+        return self.owner.reasons
+
+    def fill(self, source: socket.socket, data: bytes) -> int:
+        """Send until everything on the way is full; returns how much that took."""
+        sent = 0
+        while part := stuff(source, data[sent:]):
+            sent += part
+            self.loop.settle()
+        return sent
+
+    def drain(self, sink: socket.socket, size: int) -> bytes:
+        """Read `size` bytes."""
+        got = bytearray()
+
+        def more() -> bool:
+            got.extend(take(sink))
+            return len(got) >= size
+
+        self.loop.until(more, f"{size} bytes")
+        return bytes(got)
+
+    def closed(self) -> bool:
+        """Whether both of our sockets are."""
+        return self.near_client.fileno() == -1 and self.near_server.fileno() == -1
+
+
+@pytest.fixture
+def relay(bench: Bench) -> Relay:
+    """Make a link with roomy buffers."""
+    return Relay(bench)
+
+
+def test_bytes_go_both_ways_at_once(relay: Relay) -> None:
+    """Neither direction waits for the other."""
+    got_up, got_down = bytearray(), bytearray()
+    sent_up = sent_down = 0
+    while len(got_up) < len(UP) or len(got_down) < len(DOWN):
+        sent_up += stuff(relay.client, UP[sent_up : sent_up + 300_000])
+        sent_down += stuff(relay.server, DOWN[sent_down : sent_down + 70_000])
+        relay.loop.step()
+        got_up += take(relay.server)
+        got_down += take(relay.client)
+    assert (bytes(got_up), bytes(got_down)) == (UP, DOWN)
+    assert (relay.link.up.moved, relay.link.down.moved) == (len(UP), len(DOWN))
+    assert relay.over == []
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_a_half_close_is_passed_on_and_the_other_way_lives_on(relay: Relay, first: str) -> None:
+    """FIN comes after the last byte before it; the connection ends well when the other side has sent its own."""
+    one, other = (relay.client, relay.server) if first == "client" else (relay.server, relay.client)
+    one.send(b"the request")
+    one.shutdown(socket.SHUT_WR)
+    relay.loop.settle()
+    assert (take(other), ended(other), relay.over) == (b"the request", "fin", [])
+    sent = relay.fill(other, DOWN)
+    assert relay.drain(one, sent) == DOWN[:sent]
+    other.close()
+    relay.loop.settle()
+    assert relay.over == [CLIENT_FIN if first == "client" else SERVER_FIN]
+    assert ended(one) == "fin"
+    assert relay.closed()
+
+
+def test_an_answer_is_whole_although_the_client_reads_it_late(bench: Bench) -> None:
+    """The client has sent FIN, the server has answered and closed: what waits here is still delivered, and then FIN."""
+    relay = Relay(bench, "client")
+    relay.client.shutdown(socket.SHUT_WR)
+    relay.loop.settle()
+    sent = relay.fill(relay.server, DOWN)
+    relay.server.close()
+    relay.loop.settle()
+    assert relay.over == []
+    assert relay.drain(relay.client, sent) == DOWN[:sent]
+    relay.loop.until(lambda: relay.over)
+    assert relay.over == [CLIENT_FIN]
+    assert ended(relay.client) == "fin"
+
+
+@pytest.mark.parametrize("which", ["client", "server"])
+@pytest.mark.parametrize("before", [0, 100, 300_000])
+def test_a_reset_is_passed_on_as_a_reset(relay: Relay, which: str, before: int) -> None:
+    """Never as a clean end, which would hide that something is missing."""
+    one, other = (relay.client, relay.server) if which == "client" else (relay.server, relay.client)
+    stuff(one, UP[:before])
+    reset(one)
+    relay.loop.settle()
+    assert UP.startswith(take_until_error(other))
+    assert relay.over == [CLIENT_RST if which == "client" else SERVER_RST]
+    assert relay.closed()
+
+
+def take_until_error(sock: socket.socket) -> bytes:
+    """Return the bytes before a reset; assert that there is one."""
+    got = b""
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012 (the bytes before it count)
+        while True:
+            data = sock.recv(1 << 16)
+            assert data, "a clean end"
+            got += data
+    return got
+
+
+def test_a_reset_is_passed_on_while_bytes_the_other_way_wait(bench: Bench) -> None:
+    """The server has reset; what it said before may be read, but then there is an error and no end."""
+    relay = Relay(bench, "client")
+    sent = relay.fill(relay.server, DOWN)
+    assert relay.link.down.blocked()
+    reset(relay.server)
+    relay.loop.settle()
+    got = bytearray()
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012
+        while True:
+            relay.loop.settle()
+            try:
+                data = relay.client.recv(1 << 16)
+            except BlockingIOError:
+                relay.loop.step(0.005)
+                continue
+            assert data, "a clean end"
+            got += data
+    assert DOWN[:sent].startswith(bytes(got))
+    assert relay.over == [SERVER_RST]
+
+
+def test_a_client_that_has_gone_is_noticed_although_the_server_does_not_read(bench: Bench) -> None:
+    """Nobody is there for the answer, so nothing is kept for a server that stands still."""
+    relay = Relay(bench, "server")
+    relay.fill(relay.client, UP)
+    assert relay.link.up.blocked()
+    reset(relay.client)
+    relay.loop.settle()
+    assert relay.over == [CLIENT_RST]
+    assert relay.closed()
+
+
+def test_an_early_answer_arrives_although_the_server_reads_no_more(relay: Relay) -> None:
+    """EPIPE on the way up leaves what the server said before it went; the end is a reset, since bytes were lost."""
+    relay.server.send(b"413 too large")
+    relay.client.send(b"some")
+    relay.loop.settle()
+    relay.server.send(b", really")
+    relay.server.close()  # with a byte unread: the kernel sends a reset
+    relay.client.send(b"more")
+    relay.loop.settle()
+    relay.client.setblocking(True)
+    assert take_until_error(relay.client) == b"413 too large, really"
+    assert relay.over == [SERVER_RST]
+
+
+def test_an_early_answer_is_flushed_although_the_client_reads_late(bench: Bench) -> None:
+    """The server has sent everything and FIN, and reads no more: the client may still have all that waits here."""
+    relay = Relay(bench, "client")
+    sent = relay.fill(relay.server, DOWN)
+    relay.server.shutdown(socket.SHUT_WR)
+    relay.loop.settle()
+    assert relay.link.down.blocked()
+    relay.client.send(b"x")
+    relay.loop.settle()
+    relay.server.close()  # with a byte unread
+    relay.client.send(b"y")
+    relay.loop.settle()
+    relay.client.send(b"z")
+    relay.loop.settle()
+    assert relay.over == []
+    before = relay.link.down.moved
+    got = bytearray()
+
+    def most() -> bool:
+        try:
+            got.extend(take(relay.client))
+        except ConnectionResetError:
+            return True
+        return bool(relay.over)
+
+    relay.loop.until(most)
+    assert DOWN[:sent].startswith(bytes(got))
+    assert len(got) > before
+    relay.loop.settle()
+    assert relay.over == [SERVER_RST]
+
+
+@pytest.mark.parametrize("which", ["client", "server"])
+def test_an_end_that_goes_after_its_fin_does_not_leave_an_idle_link(relay: Relay, which: str) -> None:
+    """Nothing is read or written on such a link, so only the reset itself can tell."""
+    one, other = (relay.client, relay.server) if which == "client" else (relay.server, relay.client)
+    one.shutdown(socket.SHUT_WR)
+    relay.loop.settle()
+    assert relay.over == []
+    reset(one)
+    relay.loop.settle()
+    assert relay.over == [CLIENT_RST if which == "client" else SERVER_RST]
+    other.setblocking(True)
+    take_until_fin_or_error(other)
+
+
+def take_until_fin_or_error(sock: socket.socket) -> None:
+    """Assert that the stream has ended one way or the other."""
+    try:
+        assert sock.recv(1) == b""
+    except ConnectionResetError:
+        pass
+
+
+@pytest.mark.parametrize("which", ["client", "server"])
+def test_a_fin_and_a_reset_in_one_batch_do_not_leave_an_idle_link(relay: Relay, which: str) -> None:
+    """The two come as one edge; the reset must not be forgotten for the FIN."""
+    one = relay.client if which == "client" else relay.server
+    one.shutdown(socket.SHUT_WR)
+    reset(one)
+    relay.loop.settle()
+    assert relay.over == [CLIENT_RST if which == "client" else SERVER_RST]
+    assert relay.closed()
+
+
+def test_a_hang_up_after_both_ends_is_none(bench: Bench) -> None:
+    """The server has ended first, then the client, whose last bytes the server takes late: they all arrive."""
+    relay = Relay(bench, "server")
+    relay.server.shutdown(socket.SHUT_WR)
+    relay.loop.settle()
+    assert ended(relay.client) == "fin"
+    sent = relay.fill(relay.client, UP)
+    relay.client.close()
+    relay.loop.settle()
+    assert relay.over == []
+    assert relay.drain(relay.server, sent) == UP[:sent]
+    relay.loop.until(lambda: relay.over)
+    assert (relay.over, ended(relay.server)) == ([SERVER_FIN], "fin")
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_urgent_data_is_no_error(relay: Relay, bulk: bool) -> None:
+    """It is skipped, also at the end of a stream, and what follows it arrives."""
+    if bulk:
+        sent = relay.fill(relay.client, UP[: 4 * BUFFER])
+        assert len(relay.drain(relay.server, sent)) == sent
+        relay.link.up._bulk = True
+    relay.client.send(b"a")
+    relay.client.send(b"!", socket.MSG_OOB)
+    relay.loop.settle()
+    relay.client.send(b"b")
+    relay.loop.settle()
+    relay.client.send(b"?", socket.MSG_OOB)
+    relay.client.send(b"c")
+    relay.client.shutdown(socket.SHUT_WR)
+    relay.loop.settle()
+    assert (take(relay.server), ended(relay.server)) == (b"abc", "fin")
+    relay.server.send(b"answer")
+    relay.loop.settle()
+    assert take(relay.client) == b"answer"
+
+
+def test_what_a_former_owner_left_is_acted_on(bench: Bench) -> None:
+    """Events that were told before the link took over come as `start`'s arguments and not again."""
+    client, near_client = bench.pair()
+    server, near_server = bench.pair()
+    client.send(b"early")
+    owner = Owner()
+    link = Link(bench.engine, owner, near_client, near_server)
+    for sock in (near_client, near_server):
+        bench.engine.add(sock.fileno(), link)
+    link.up.preload(b"first, ")
+    link.start(IN, 0)
+    assert take(server) == b"first, early"
+
+
+@pytest.mark.parametrize("call", ["abort", "crashed"])
+def test_an_abort_resets_both_sides_and_is_told_once(relay: Relay, call: str) -> None:
+    """Whoever reads knows that this was no end of the other's."""
+    if call == "abort":
+        relay.link.abort("because")
+        relay.link.abort("again")
+    else:
+        relay.link.crashed()
+    relay.loop.settle()
+    assert relay.over == ["because" if call == "abort" else ERROR]
+    assert (ended(relay.client), ended(relay.server)) == ("rst", "rst")
+    assert relay.closed()
+
+
+def test_a_bug_in_one_link_leaves_the_others_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs the connection in which it was met, with a reset."""
+    bad, good = Relay(bench), Relay(bench)
+    real = Flow.pump
+
+    def pump(flow: Flow) -> int:
+        if flow is bad.link.up:
+            raise RuntimeError("a bug")
+        return real(flow)
+
+    monkeypatch.setattr(Flow, "pump", pump)
+    bad.client.send(b"x")
+    good.client.send(b"x")
+    bench.loop.settle()
+    assert (bad.over, good.over, take(good.server)) == ([ERROR], [], b"x")
+    assert (ended(bad.client), ended(bad.server)) == ("rst", "rst")
+
+
+def test_a_silent_server_is_told_from_one_that_reset(relay: Relay) -> None:
+    """Keepalive and TCP_USER_TIMEOUT end a connection with ETIMEDOUT."""
+    relay.link.down.state = links.RESET
+    relay.link.down.error = errno.ETIMEDOUT
+    assert relay.link._failure() == SERVER_TIMEOUT
+    relay.link.down.error = errno.ECONNRESET
+    assert relay.link._failure() == SERVER_RST
+
+
+def test_bulk_both_ways_takes_one_place_in_the_queue(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often its flows use up their budgets, a link has its turn as often as any other."""
+    monkeypatch.setattr(flows, "BUDGET", BUFFER)
+    stuff(relay.client, UP)
+    stuff(relay.server, DOWN)
+    places = []
+    for _ in range(10):
+        relay.loop.step()
+        places.append(relay.engine._hungry.count(relay.link))
+        take(relay.client)
+        take(relay.server)
+    assert set(places) == {0, 1}
+
+
+def test_idle_time_is_that_of_the_side_that_moved_last(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel knows it; a socket that has been reset meanwhile is for its reads to tell."""
+    relay.client.send(b"x")
+    relay.loop.settle()
+    times = iter((7.0, 3.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(links, "quiet", lambda _: next(times))
+        assert relay.link.idle() == 3.0
+    assert 0.0 <= relay.link.idle() <= 60.0
+    relay.link.abort("gone")
+    relay.loop.settle()
+    assert relay.link.idle() == 0.0
+
+
+def test_tcp_info_is_read_at_the_right_places(relay: Relay) -> None:
+    """The offsets of tcpi_last_data_sent and tcpi_last_data_recv are those of linux/tcp.h."""
+    relay.server.send(b"x")
+    relay.loop.settle()
+    assert struct.calcsize(links._INFO.format) == 56
+    info = relay.near_client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    fields = struct.unpack("=8B24I", info)
+    sent, received = links._INFO.unpack(info[:56])
+    assert (sent, received) == (fields[8 + 9], fields[8 + 11])
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "send bulk", "read", "fin", "rst", "turn"]), st.sampled_from(["client", "server"])
+    ),
+    max_size=25,
+)
+
+
+class End:
+    """What one far end has done and seen."""
+
+    def __init__(self, sock: socket.socket, source: bytes) -> None:
+        self.sock = sock
+        self.source = source
+        self.sent = 0
+        self.did = ""
+        self.got = bytearray()
+        self.saw = ""
+
+    def send(self, size: int) -> None:
+        """Send that many of the next bytes, or what goes."""
+        try:
+            self.sent += stuff(self.sock, self.source[self.sent : self.sent + size])
+        except OSError:
+            self.did = "error"
+            self.saw = "rst"  # told here, so not told to the next read
+
+    def read(self) -> None:
+        """Read what is there."""
+        while self.did != "rst" and not self.saw:
+            try:
+                data = self.sock.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.saw = "rst"
+            else:
+                self.got += data
+                self.saw = "" if data else "fin"
+
+    def do(self, what: str) -> None:
+        """Do one step of the story."""
+        if what == "read":
+            self.read()
+        elif self.did:
+            pass
+        elif what.startswith("send"):
+            self.send(200_000 if what == "send bulk" else 50)
+        elif what == "rst":
+            reset(self.sock)
+            self.did = "rst"
+        else:
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+                self.did = "fin"
+            except OSError:
+                self.did = "error"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, narrow=st.sampled_from(["", "client", "server", "client server"]))
+def test_whatever_the_two_do_nobody_sees_a_clean_end_too_early(
+    bench: Bench, steps: list[tuple[str, str]], narrow: str
+) -> None:
+    """Bytes arrive in order; FIN arrives only after all of them, and only if the other side sent FIN."""
+    relay = Relay(bench, narrow)
+    ends = {"client": End(relay.client, UP), "server": End(relay.server, DOWN)}
+    for what, side in steps:
+        if what == "turn":
+            relay.loop.step()
+        else:
+            ends[side].do(what)
+    idle = 0
+    while idle < 3:
+        before = [len(end.got) for end in ends.values()]
+        busy = relay.loop.step(0.001)
+        for end in ends.values():
+            end.read()
+        idle = 0 if busy or before != [len(end.got) for end in ends.values()] else idle + 1
+    for end, other in (tuple(ends.values()), tuple(reversed(ends.values()))):
+        assert other.source.startswith(bytes(end.got))
+        if end.saw == "fin":
+            assert other.did == "fin"
+            assert len(end.got) == other.sent
+        if other.did == "fin" and end.did in ("", "fin"):
+            assert end.saw == "fin"
+        if other.did == "rst" and end.did == "":
+            assert end.saw == "rst"
+    if "rst" in [end.did for end in ends.values()] or [end.did for end in ends.values()] == ["fin", "fin"]:
+        assert relay.over
+        assert relay.closed()
+    relay.link.abort("end of the test")
+    relay.client.close()
+    relay.server.close()
