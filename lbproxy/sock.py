@@ -1,0 +1,112 @@
+"""Every socket option and every bind in the tree."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from socket import SocketType
+from typing import Any, Final
+
+from lbproxy.config.model import Address, Keepalive
+from lbproxy.errors import BindError
+
+BACKLOG: Final = 4096
+"""The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4)."""
+_CLIENT_IDLE: Final = 60
+"""Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
+FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the system answers when it has no descriptor or memory left: nobody's fault, and soon over."""
+
+
+def literal(host: str) -> int:
+    """Return the address family of an IP address, 0 for a host name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family
+    return 0
+
+
+def sockaddr(host: str, port: int) -> tuple[Any, ...]:
+    """Return the socket address of an IP address and a port."""
+    return (host, port, 0, 0) if ":" in host else (host, port)
+
+
+def name(address: tuple[Any, ...]) -> str:
+    """Return `host:port` of a socket address, IPv6 in brackets."""
+    return str(Address(address[0], address[1]))
+
+
+def listen(proxy: str, address: Address) -> SocketType:
+    """Bind and listen; raises BindError that says for which proxy, where, and why not.
+
+    TCP_NODELAY and keepalive are set here once and inherited by every connection accepted (tcp(7)).
+    """
+    family = literal(address.host)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _CLIENT_IDLE)
+        sock.bind(sockaddr(address.host, address.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+    return sock
+
+
+def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:
+    """Listen on every address, each for the proxy named; raises BindError, with nothing left bound."""
+    bound: dict[Address, SocketType] = {}
+    try:
+        for address, proxy in wanted.items():
+            bound[address] = listen(proxy, address)
+    except BindError:
+        for sock in bound.values():
+            sock.close()
+        raise
+    return bound
+
+
+def accept(listener: SocketType) -> tuple[SocketType, tuple[Any, ...]]:
+    """Accept one connection, without Python's socket class around it: that would cost memory and time on each."""
+    fd, peer = listener._accept()  # type: ignore[attr-defined]  # what socket.accept itself is made of
+    return SocketType(listener.family, listener.type, listener.proto, fd), peer
+
+
+def has_data(sock: SocketType) -> bool:
+    """Whether bytes wait to be read, before a FIN if there is one."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
+def outgoing(family: int) -> SocketType:
+    """Return a non-blocking socket to connect with; raises OSError when there is none to be had (FULL)."""
+    sock = SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def harden(sock: SocketType, keepalive: Keepalive, user_timeout: float) -> None:
+    """Have the kernel notice a server that has silently gone: keepalive when idle, TCP_USER_TIMEOUT when not.
+
+    `user_timeout` in seconds, 0 for the kernel's own. A socket that is gone already is left alone.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive.idle)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive.interval)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout * 1000))
+    except OSError:
+        pass  # reset meanwhile; whoever reads it is told
