@@ -1,0 +1,116 @@
+"""A live connection on its way to another process: what is told of it, and in which message its descriptors travel.
+
+A *parcel* is one connection. Parcels travel in messages over a SOCK_SEQPACKET socket, many to a message, with their
+descriptors as SCM_RIGHTS. A message is a version byte, then zlib-compressed JSON:
+
+    {"parcels": [[roles, slot, serial, proxy, server name, server address, peer, born, up, down, first_fin], ...]}
+    {"state": {...}}                            of the process; the last one counts
+
+`roles` says which descriptors of the message are the parcel's, in order: `c` client, `s` server, and memfds with bytes
+that were read and not yet written: `f` the client's first flight, `u` going up, `d` going down. `born` is
+CLOCK_MONOTONIC, which is the same for every process of a boot. Half-close needs no telling: an end that was read is
+read again from the same socket, and shutting a side twice does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lbproxy.errors import HandoverError
+
+VERSION: Final = 1
+"""Of the message format. A successor that does not know it must not take over."""
+MAX_FDS: Final = 253
+"""SCM_MAX_FD of the kernel (include/net/scm.h)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Parcel:
+    """One connection. `server_fd` is -1 while none is connected; then `server` is empty too."""
+
+    client_fd: int
+    server_fd: int = -1
+    proxy: str
+    server: tuple[str, str] = ("", "")
+    """Name and address."""
+    peer: tuple[Any, ...]
+    born: float
+    moved: tuple[int, int] = (0, 0)
+    first_fin: str = ""
+    flight: bytes = b""
+    rests: tuple[bytes, bytes] = (b"", b"")
+    """Bytes read from the client and from the server that were not written yet."""
+    slot: int = 0
+    """In the marks, 0 for none."""
+    serial: int = 0
+
+    def fds(self) -> tuple[str, list[int]]:
+        """Return the roles and the descriptors to send; the memfds among them are new and the caller's to close."""
+        roles, fds = "c", [self.client_fd]
+        if self.server_fd >= 0:
+            roles, fds = "cs", [self.client_fd, self.server_fd]
+        for role, data in (("f", self.flight), ("u", self.rests[0]), ("d", self.rests[1])):
+            if data:
+                roles += role
+                fds.append(memfd("bytes", data))
+        return roles, fds
+
+
+def encode(parcels: list[tuple[Parcel, str]]) -> bytes:
+    """Return the message for parcels with their roles; their descriptors go with it in the same order."""
+    rows = [[roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin]
+            for p, roles in parcels]
+    return _pack({"parcels": rows})
+
+
+def encode_state(state: dict[str, Any]) -> bytes:
+    """Return the message that carries the state of the process."""
+    return _pack({"state": state})
+
+
+def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], dict[str, Any] | None]:
+    """Return the parcels and the state in a message; `fds` came with it, and those of memfds are read and closed.
+
+    Raises HandoverError for a version that is not known, or a message that is not whole.
+    """
+    if message[:1] != bytes([VERSION]):
+        raise HandoverError(f"handover version {message[0] if message else 'none'}, only {VERSION} is known here")
+    try:
+        content = json.loads(zlib.decompress(message[1:]))
+        left = list(fds)
+        parcels = [_parcel(row, left) for row in content.get("parcels", ())]
+    except (ValueError, TypeError, IndexError, zlib.error) as error:
+        raise HandoverError(f"a handover message cannot be read: {error}") from None
+    return parcels, content.get("state")
+
+
+def _parcel(row: list[Any], fds: list[int]) -> Parcel:
+    roles, slot, serial, proxy, name, address, peer, born, up, down, first_fin = row
+    owned = {role: fds.pop(0) for role in roles}
+    data = {role: _read(owned[role]) if role in owned else b"" for role in "fud"}
+    return Parcel(
+        client_fd=owned["c"], server_fd=owned.get("s", -1), proxy=proxy, server=(name, address), peer=tuple(peer),
+        born=born, moved=(up, down), first_fin=first_fin, flight=data["f"], rests=(data["u"], data["d"]),
+        slot=slot, serial=serial,
+    )
+
+
+def _pack(content: dict[str, Any]) -> bytes:
+    return bytes([VERSION]) + zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)
+
+
+def memfd(name: str, data: bytes) -> int:
+    """Return the descriptor of an anonymous file that holds `data`."""
+    fd = os.memfd_create(f"lbproxy-{name}", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    return fd
+
+
+def _read(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()

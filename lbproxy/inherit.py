@@ -1,0 +1,135 @@
+"""What a predecessor has left behind: listening sockets, live connections, its state and its configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from socket import SocketType
+from typing import Any, Final
+
+from lbproxy import carrier, keeper, parcels
+from lbproxy.balance.server import Server
+from lbproxy.config.model import Address
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.errors import HandoverError
+from lbproxy.frontend import Frontend
+from lbproxy.handover import Parcel
+from lbproxy.relay.closing import end_shared
+from lbproxy.relay.engine import Engine
+from lbproxy.relay.marks import Marks
+from lbproxy.session import Session
+
+log = logging.getLogger(__name__)
+
+_LONGEST_CONFIG: Final = 4 << 20
+
+Frozen = tuple[Session, bytes, tuple[bytes, bytes]]
+"""A session at rest, with what `Session.thaw` wants to know."""
+
+
+@dataclass(slots=True)
+class Heritage:
+    """What there was. `carrier` is the name of the newest carrier in the fd store, None if there is none."""
+
+    listeners: dict[Address, SocketType] = field(default_factory=dict)
+    marks: Marks | None = None
+    parcels: list[Parcel] = field(default_factory=list)
+    state: dict[str, Any] = field(default_factory=dict)
+    carrier: str | None = None
+    config: str = ""
+    """The text of the configuration that was in force."""
+
+
+def address_of(sock: SocketType) -> Address:
+    """Return the address a listening socket is bound to."""
+    host, port = sock.getsockname()[:2]
+    return Address(host, port)
+
+
+def from_fds(named: Mapping[str, list[int]]) -> Heritage:
+    """Make sense of the descriptors that systemd has passed, by name.
+
+    Whatever listens is a listener, from the fd store or from a socket unit. What another version of lbproxy has left
+    and this one cannot read is closed, and said so: the connections are lost, the ports are not.
+    """
+    heritage = Heritage()
+    carriers: list[tuple[int, socket.socket]] = []
+    for name, fds in named.items():
+        for fd in fds:
+            if name == keeper.MARKS:
+                heritage.marks = Marks(fd)
+            elif name == keeper.CONFIG:
+                heritage.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
+                os.close(fd)
+            elif name.startswith(f"{keeper.CARRIER}-"):
+                carriers.append((int(name.rpartition("-")[2]), socket.socket(fileno=fd)))
+            else:
+                _add_listener(heritage, name, fd)
+    for number, sock in sorted(carriers):
+        with sock:
+            try:
+                more, state = carrier.receive(sock)
+            except HandoverError as error:
+                log.error("connections of the process before this one are lost: %s", error)
+                continue
+        heritage.parcels += more
+        heritage.state = state or heritage.state
+        heritage.carrier = f"{keeper.CARRIER}-{number}"
+    return heritage
+
+
+def _add_listener(heritage: Heritage, name: str, fd: int) -> None:
+    sock = SocketType(fileno=fd)
+    try:
+        listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        listening = 0
+    if listening and sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        sock.setblocking(False)
+        heritage.listeners[address_of(sock)] = sock
+    else:
+        log.warning("descriptor %s is of no use here and closed", name)
+        sock.close()
+
+
+def adopt(heritage: Heritage, engine: Engine, marks: Marks | None, frontends: Mapping[str, Frontend]) -> list[Frozen]:
+    """Return the sessions of the connections that can go on; what cannot is reset.
+
+    A connection to a server that is no longer configured goes on for as long as that one may drain.
+    """
+    good, holed = parcels.sift(heritage.parcels, marks)
+    if marks is not None:
+        marks.claim(parcel.slot for parcel in good if parcel.slot)
+    adopted: list[Frozen] = []
+    strangers: dict[tuple[str, str, str], Server] = {}
+    for parcel in good:
+        frontend = frontends.get(parcel.proxy)
+        if frontend is None:
+            holed.append(parcel)
+            continue
+        server = None
+        if parcel.server_fd >= 0:
+            server = next((s for s in frontend.upstream.pool.servers if s.key == parcel.server), None)
+            server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, engine.now))
+        session = frontend.take_in(parcel, server)
+        adopted.append((session, parcel.flight, parcel.rests))
+    for (proxy, _, _), server in strangers.items():
+        frontends[proxy].retire(server)
+    for parcel in holed:
+        for fd in (parcel.client_fd, parcel.server_fd):
+            if fd >= 0:
+                sock = SocketType(fileno=fd)
+                end_shared(sock, abort=True)
+                sock.close()
+    if heritage.parcels:
+        log.info("took over %d connections, reset %d", len(adopted), len(holed))
+    return adopted
+
+
+def _stranger(parcel: Parcel, now: float) -> Server:
+    name, address = parcel.server
+    host, _, port = address.rpartition(":")
+    return Server(ServerConfig(name=name, address=Address(host.strip("[]"), int(port))), now=now)

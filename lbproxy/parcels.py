@@ -1,0 +1,86 @@
+"""Sessions to parcels, and parcels back to sessions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from socket import SocketType
+
+from lbproxy.balance.server import Lease, Server
+from lbproxy.handover import Parcel
+from lbproxy.relay.engine import Engine
+from lbproxy.relay.link import Link
+from lbproxy.relay.marks import Marks
+from lbproxy.session import Session
+from lbproxy.upstream import Upstream
+
+
+def parcel_of(session: Session, flight: bytes = b"", rests: tuple[bytes, bytes] = (b"", b"")) -> Parcel:
+    """Describe a session, with what `Session.freeze` returned if it is frozen. Its descriptors stay its own."""
+    parcel = Parcel(client_fd=session.client.fileno(), proxy=session.upstream.name, peer=session.peer,
+                    born=session.born, flight=flight, rests=rests)
+    link = session.link
+    server = session.server
+    if link is not None and server is not None:
+        parcel.server_fd = link.server.fileno()
+        parcel.server = server.key
+        parcel.moved = session.bytes_moved()
+        parcel.first_fin = link.first_fin
+        parcel.slot, parcel.serial = link.slot, link.serial
+    return parcel
+
+
+def revive(
+    parcel: Parcel,
+    engine: Engine,
+    upstream: Upstream,
+    server: Server | None,
+    on_end: Callable[[Session, str, str], None],
+) -> Session:
+    """Return the session of a parcel, with its descriptors; nothing moves before it is thawed.
+
+    Without a `server` it looks for one.
+    """
+    client = SocketType(fileno=parcel.client_fd)
+    session = Session(engine, upstream, client, parcel.peer, on_end)
+    session.born = parcel.born
+    if server is not None:
+        session.lease = Lease(server)
+        link = session.link = Link(engine, session, client, SocketType(fileno=parcel.server_fd))
+        link.up.moved, link.down.moved = parcel.moved
+        link.first_fin = parcel.first_fin
+        if parcel.slot:
+            link.keep(parcel.slot, parcel.serial)
+    return session
+
+
+def close(parcel: Parcel) -> None:
+    """Close the descriptors of a parcel that nobody takes."""
+    os.close(parcel.client_fd)
+    if parcel.server_fd >= 0:
+        os.close(parcel.server_fd)
+
+
+def sift(parcels: Iterable[Parcel], marks: Marks | None) -> tuple[list[Parcel], list[Parcel]]:
+    """Part what a predecessor left into connections that can go on and ones that must be reset.
+
+    Entries of connections that ended, and second entries of one that was moved to a newer carrier, are closed. One
+    whose mark stands had bytes in the memory of the process that was killed.
+    """
+    if marks is None:
+        return list(parcels), []
+    good: dict[tuple[int, int, int], Parcel] = {}
+    holed: list[Parcel] = []
+    for number, parcel in enumerate(parcels):
+        key = (parcel.slot, parcel.serial, 0) if parcel.slot else (0, 0, number)
+        if parcel.slot and marks.serial(parcel.slot) != parcel.serial:
+            close(parcel)
+        elif key in good:
+            close(good.pop(key))
+            good[key] = parcel
+        else:
+            good[key] = parcel
+    for key, parcel in list(good.items()):
+        if parcel.slot and marks.marked(parcel.slot) and not any(parcel.rests):
+            holed.append(good.pop(key))
+    return list(good.values()), holed
