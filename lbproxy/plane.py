@@ -12,10 +12,10 @@ class Plane(Protocol):
     """The data plane: `App` in this process, or `Fleet` for several worker processes."""
 
     async def start(self) -> None:
-        """Bind every listen address and begin to serve. Raises BindError, with nothing left bound."""
+        """Bind every listen address and begin to serve. Raises LbproxyError, with nothing left bound."""
 
     async def apply(self, config: Config) -> list[str]:
-        """Go over to `config`; returns what changed, a line each. Raises BindError with nothing changed."""
+        """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
 
     async def snapshot(self) -> Snapshot:
         """Return the state of everything; its `config` part is filled in by the caller."""

@@ -1,0 +1,202 @@
+"""The `lbproxy` command: argument parsing, what is printed, and the exit status.
+
+0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon. A command imports what it needs when it runs, so that
+`lbproxy status` does not pay for the daemon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lbproxy import __version__
+from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE
+from lbproxy.errors import ConfigError, LbproxyError, NoDaemonError
+
+OK, REFUSED, NO_DAEMON, INTERRUPTED = 0, 1, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` (default: the process's own) and return its exit status; 2 exits by itself."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.do(args)
+        if sys.stdout:  # None when started with it closed
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `lbproxy status | head`: the reader has what it wanted
+        _forget_output()
+        return OK
+    except NoDaemonError as error:
+        return _fail(error, NO_DAEMON)
+    except LbproxyError as error:
+        return _fail(error, REFUSED)
+    except OSError as error:
+        _forget_output()
+        return _fail(error.strerror or error, REFUSED)
+    except Exception as error:  # a bug, but its place is of more use to an operator than its traceback
+        return _fail(f"internal error: {error!r} at {_place(error)}", REFUSED)
+    return status
+
+
+def _forget_output() -> None:
+    """Let what is still to be written go nowhere; the interpreter would try it again at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fail(why: object, status: int) -> int:
+    print(f"lbproxy: {why}", file=sys.stderr)
+    return status
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+
+
+def _parser() -> argparse.ArgumentParser:
+    # SUPPRESS: an option that was not given must not undo one that was given on the other side of the command
+    everywhere = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    everywhere.add_argument("-c", "--config", metavar="FILE", help=f"configuration file (default {DEFAULT_FILE})")
+    everywhere.add_argument("--control", metavar="PATH", help="control socket of the daemon")
+    parser = argparse.ArgumentParser(
+        prog="lbproxy",
+        parents=[everywhere],
+        allow_abbrev=False,
+        description="A node-local layer-4 load balancer for the Kubernetes API servers.",
+        epilog="Exit status: 0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon.",
+    )
+    parser.add_argument("--version", action="version", version=f"lbproxy {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, do: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[everywhere], allow_abbrev=False, help=text, description=text)
+        added.set_defaults(do=do)
+        return added
+
+    command("run", _run, "run in the foreground, log to stderr")
+    command("check", _check, "validate the configuration file")
+    command("reload", _reload, "make the daemon read its configuration again, and wait for its verdict")
+    for name, do, text in (
+        ("status", _status, "show proxies and servers, their state and why"),
+        ("conns", _conns, "show the open connections"),
+    ):
+        command(name, do, text).add_argument("--json", action="store_true", help="print JSON")
+    for name, do, text in (
+        ("drain", _drain, "take a server out of rotation"),
+        ("ready", _ready, "put a drained server back"),
+    ):
+        command(name, do, text).add_argument("server", metavar="SERVER", help="name of the server")
+    command("upgrade", _upgrade, "start the installed version and hand every connection over to it")
+    command("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
+    return parser
+
+
+def _file(args: argparse.Namespace) -> str:
+    return getattr(args, "config", DEFAULT_FILE)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lbproxy import start
+
+    return start.main(_file(args), getattr(args, "control", None))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from lbproxy.config.load import load
+
+    try:
+        load(_file(args))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    print(f"{_file(args)}: ok")
+    return OK
+
+
+def _reload(args: argparse.Namespace) -> int:
+    verdict = _ask(args, "reload")
+    for line in verdict["lines"]:
+        print(line, file=sys.stdout if verdict["applied"] else sys.stderr)
+    return OK if verdict["applied"] else REFUSED
+
+
+def _status(args: argparse.Namespace) -> int:
+    from lbproxy.render import status_text
+
+    status = _ask(args, "status")["status"]
+    print(json.dumps(status, indent=2) if args.json else status_text(status).rstrip("\n"))
+    return OK
+
+
+def _conns(args: argparse.Namespace) -> int:
+    from lbproxy.render import conns_text
+
+    conns = _ask(args, "conns")["conns"]
+    print(json.dumps(conns, indent=2) if args.json else conns_text(conns).rstrip("\n"))
+    return OK
+
+
+def _drain(args: argparse.Namespace) -> int:
+    return _rotate(args, "drain", "draining: takes no new connections")
+
+
+def _ready(args: argparse.Namespace) -> int:
+    return _rotate(args, "ready", "ready: takes new connections again")
+
+
+def _rotate(args: argparse.Namespace, command: str, done: str) -> int:
+    if not _ask(args, command, server=args.server)["ok"]:
+        return _fail(f"no server is called {args.server}", REFUSED)
+    print(f"{args.server} is {done}")
+    return OK
+
+
+def _upgrade(args: argparse.Namespace) -> int:
+    handed = _ask(args, "upgrade")
+    print(f"lbproxy {handed['version']} has taken over as pid {handed['pid']}: "
+          f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms")
+    return OK
+
+
+def _demo(_args: argparse.Namespace) -> int:
+    from lbproxy import demo
+
+    return demo.main()
+
+
+def _ask(args: argparse.Namespace, command: str, **arguments: str) -> dict[str, Any]:
+    from lbproxy.control import call
+
+    return call(_control(args), command, **arguments)
+
+
+def _control(args: argparse.Namespace) -> str:
+    """Return the daemon's control socket: --control, $LBPROXY_CONTROL, `control` of -c FILE, or the default."""
+    if named := getattr(args, "control", None) or os.environ.get("LBPROXY_CONTROL"):
+        return str(named)
+    return _control_of(args.config) if hasattr(args, "config") else DEFAULT_CONTROL
+
+
+def _control_of(file: str) -> str:
+    from lbproxy.config.load import load
+
+    try:
+        return load(file).control
+    except ConfigError as error:
+        # The daemon runs on although its file has been broken since, and it is the one to say what is wrong with it.
+        try:
+            text = Path(file).read_text(errors="replace")
+        except OSError:
+            raise NoDaemonError(f"cannot look up the daemon: {error}") from None
+        found = re.search(r"^control:[ \t]*([^\s#'\"]+|'[^'\n]*'|\"[^\"\n]*\")", text, re.MULTILINE)
+        return found[1].strip("'\"") if found else DEFAULT_CONTROL

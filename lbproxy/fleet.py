@@ -1,0 +1,212 @@
+"""The data plane of `workers: N`: as many `App`s in processes of their own, and one `Plane` in front of them.
+
+Like nginx' workers, each chooses and counts for itself: least connections, max_fails, limits and checks are per worker.
+Listening sockets are bound here and shared, and stay open when a worker dies; it is then started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import reduce
+from socket import SocketType
+from time import monotonic
+from typing import Any, Final
+
+from lbproxy import sock as socks
+from lbproxy import worker
+from lbproxy.attend import rehearse
+from lbproxy.balance.health import SEVERITY, Verdict
+from lbproxy.config.diff import diff
+from lbproxy.config.model import Address, Config
+from lbproxy.errors import LbproxyError
+from lbproxy.snapshot import ConnectionView, Histogram, ProxyView, ServerView, Snapshot
+from lbproxy.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+_AGAIN: Final = 1.0
+"""Seconds before a worker that died is started again."""
+
+
+class Fleet:
+    """Worker processes; see `plane.Plane` for what each verb promises."""
+
+    def __init__(self, config: Config, size: int, listeners: Mapping[Address, SocketType] | None = None) -> None:
+        """`size` workers; `listeners` are sockets that listen already."""
+        self._config = config
+        self._size = size
+        self._listeners = dict(listeners or {})
+        self._crew: list[_Hand] = []
+        self._tasks = Tasks()
+        self._generation = 1
+        self._started = monotonic()
+        self._drained: set[str] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Bind every listen address and start the workers. Raises LbproxyError, with nothing left bound."""
+        rehearse(self._config)
+        self._listeners |= socks.listen_all(
+            {address: name for name, proxy in self._config.proxies.items() for address in proxy.listen
+             if address not in self._listeners})
+        for number in range(self._size):
+            self._crew.append(await self._hire(number))
+
+    async def _hire(self, number: int) -> _Hand:
+        hand = _Hand(number)
+        await hand.start(self._config, self._listeners)
+        for server in self._drained:
+            await hand.call("set_drain", server, True)
+        self._tasks.spawn(self._replace_when_gone(hand), f"worker {number}")
+        return hand
+
+    async def _replace_when_gone(self, hand: _Hand) -> None:
+        status = await hand.process.wait()
+        while not self._stopping:
+            log.error("worker %d (pid %d) has ended with status %d: its connections are lost, starting another",
+                      hand.number, hand.process.pid, status)
+            await asyncio.sleep(_AGAIN)
+            try:
+                self._crew[hand.number] = await self._hire(hand.number)
+            except (OSError, LbproxyError, asyncio.IncompleteReadError) as error:
+                log.error("worker %d cannot be started: %s", hand.number, error)
+            else:
+                return
+
+    async def apply(self, config: Config) -> list[str]:
+        """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
+        plan = diff(self._config, config)
+        rehearse(config)
+        opened = socks.listen_all({address: each.name for each in plan.proxies for address in each.listen_opened})
+        self._config = config
+        self._generation += 1
+        self._listeners.update(opened)
+        await self._ask("apply", config, listeners=opened)
+        for each in plan.proxies:
+            for address in each.listen_closed:
+                self._listeners.pop(address).close()
+        return plan.lines()
+
+    async def _ask(self, verb: str, *arguments: object, listeners: Mapping[Address, SocketType] | None = None,
+                   ) -> list[Any]:
+        """Return the answers of the workers that are there to answer."""
+        answers = await asyncio.gather(
+            *(hand.call(verb, *arguments, listeners=listeners) for hand in self._crew), return_exceptions=True)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def snapshot(self) -> Snapshot:
+        """Return the sum over all workers."""
+        snapshots: list[Snapshot] = await self._ask("snapshot")
+        if not snapshots:
+            raise LbproxyError("no worker process answers")
+        proxies = [reduce(_add_proxies, views) for views in zip(*(s.proxies for s in snapshots), strict=False)]
+        return replace(snapshots[0], pid=os.getpid(), uptime_seconds=monotonic() - self._started,
+                       generation=self._generation, proxies=tuple(proxies))
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return the open connections of all workers."""
+        return [view for views in await self._ask("connections") for view in views]
+
+    async def set_drain(self, server: str, drain: bool) -> bool:
+        """Take `server` out of rotation in every worker, or put it back; False if none has it."""
+        found = any(await self._ask("set_drain", server, drain))
+        if found:
+            (self._drained.add if drain else self._drained.discard)(server)
+        return found
+
+    async def stop(self, timeout: float) -> None:
+        """Have every worker stop, and wait for it."""
+        self._stopping = True
+        for sock in self._listeners.values():
+            sock.close()
+        self._listeners.clear()
+        await self._ask("stop", timeout)
+        for hand in self._crew:
+            await hand.process.wait()
+        await self._tasks.cancel()
+
+
+class _Hand:
+    """One worker process, seen from here. Calls go one at a time."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: asyncio.subprocess.Process
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+        self._channel: socket.socket
+        self._turn = asyncio.Lock()
+
+    async def start(self, config: Config, listeners: Mapping[Address, SocketType]) -> None:
+        calls, its_calls = socket.socketpair()
+        self._channel, its_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its_calls, its_channel:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lbproxy.worker", str(its_calls.fileno()), str(its_channel.fileno()),
+                pass_fds=(its_calls.fileno(), its_channel.fileno()))
+        calls.setblocking(False)
+        self._reader, self._writer = await asyncio.open_connection(sock=calls)
+        worker.send_listeners(self._channel, dict(listeners))
+        await worker.send(self._writer, (config, list(listeners)))
+        await worker.receive(self._reader)
+
+    async def call(self, verb: str, *arguments: object,
+                   listeners: Mapping[Address, SocketType] | None = None) -> Any:
+        """Have the worker's App do `verb`; returns what it returned."""
+        async with self._turn:
+            if listeners:
+                worker.send_listeners(self._channel, dict(listeners))
+            await worker.send(self._writer, (verb, list(listeners or ()), arguments))
+            return await worker.receive(self._reader)
+
+
+def _counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return dict(Counter(one) + Counter(other))
+
+
+def _histograms(one: Histogram, other: Histogram) -> Histogram:
+    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    return Histogram(counts, one.total_seconds + other.total_seconds)
+
+
+def _worse(views: Iterable[ServerView]) -> ServerView:
+    """Return the view with the worst state: what a worker sees is wrong with a server is what one wants to be told."""
+    return max(views, key=lambda view: SEVERITY[Verdict(view.state)] if view.state != "disabled" else 9)
+
+
+def _add_servers(one: ServerView, other: ServerView) -> ServerView:
+    return replace(
+        _worse((one, other)),
+        connections=one.connections + other.connections,
+        connections_total=one.connections_total + other.connections_total,
+        connect_failures=_counts(one.connect_failures, other.connect_failures),
+        bytes_in_total=one.bytes_in_total + other.bytes_in_total,
+        bytes_out_total=one.bytes_out_total + other.bytes_out_total,
+        connect_seconds=_histograms(one.connect_seconds, other.connect_seconds),
+        first_byte_seconds=_histograms(one.first_byte_seconds, other.first_byte_seconds),
+        checks=_counts(one.checks, other.checks),
+        flips_total=one.flips_total + other.flips_total,
+        replays_total=one.replays_total + other.replays_total,
+        cuts=_counts(one.cuts, other.cuts),
+    )
+
+
+def _add_proxies(one: ProxyView, other: ProxyView) -> ProxyView:
+    theirs = {(server.name, server.address): server for server in other.servers}
+    servers = []
+    for server in one.servers:
+        twin = theirs.pop((server.name, server.address), None)
+        servers.append(_add_servers(server, twin) if twin is not None else server)
+    return replace(
+        one, connections=one.connections + other.connections,
+        connections_total=one.connections_total + other.connections_total,
+        rejected=_counts(one.rejected, other.rejected), closed=_counts(one.closed, other.closed),
+        servers=(*servers, *theirs.values()),
+    )

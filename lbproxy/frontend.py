@@ -1,0 +1,250 @@
+"""One proxy at work: its listeners, its sessions, and what happens to them when a server changes."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from socket import SocketType
+from typing import Any, Final
+
+from lbproxy import sock as socks
+from lbproxy.balance.health import Flip, Verdict
+from lbproxy.balance.pool import Pool
+from lbproxy.balance.server import Server
+from lbproxy.config.model import Address, Proxy
+from lbproxy.evict import GRACE, SPREAD, Eviction
+from lbproxy.handover import Parcel
+from lbproxy.listener import Gate, Listener
+from lbproxy.parcels import revive
+from lbproxy.relay.closing import reset
+from lbproxy.relay.engine import Engine
+from lbproxy.session import NO_SERVER, UNREACHABLE, Session
+from lbproxy.snapshot import ConnectionView, ProxyView, ServerView
+from lbproxy.upstream import Upstream
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("lbproxy.access")
+
+FULL: Final = "max_connections"
+SHUTDOWN: Final = "shutdown"
+DOWN: Final = "server_down"
+SICK: Final = "server_sick"
+DRAINED: Final = "drained"
+REMOVED: Final = "removed"
+_CUTS: Final = (DOWN, SICK, DRAINED, REMOVED)
+"""What lbproxy decides itself, and therefore counts per server."""
+_COMPLAIN_EVERY: Final = 1.0
+
+
+class Frontend:
+    """Listeners and sessions of one proxy. `failed` hears of every failure of traffic with a server."""
+
+    def __init__(self, name: str, settings: Proxy, engine: Engine, gate: Gate, pool: Pool,
+                 failed: Callable[[Server], None]) -> None:
+        self.name = name
+        self.upstream = Upstream(name, settings, pool, self._flipped, failed)
+        self.listeners: dict[Address, Listener] = {}
+        self.sessions: set[Session] = set()
+        self.log_access = False
+        self.unkept: Callable[[int], None] = lambda slot: None
+        """Hears of the end of a session that systemd holds too, by its slot."""
+        self._engine = engine
+        self._gate = gate
+        self._on_end = self._ended
+        self._connections_total = 0
+        self._closed: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+        self._complained_at = -_COMPLAIN_EVERY
+        self._unsaid = 0
+
+    # -- listeners -----------------------------------------------------------------------------------------------
+
+    def listen(self, address: Address, sock: SocketType) -> None:
+        """Accept on `sock`, which listens on `address`."""
+        self.listeners[address] = Listener(self._engine, self._gate, sock, self._admit)
+
+    def take_listener(self, address: Address) -> Listener:
+        """Part with a listener that goes over to another proxy."""
+        return self.listeners.pop(address)
+
+    def adopt(self, address: Address, listener: Listener) -> None:
+        """Take over a listener from another proxy."""
+        listener.admit = self._admit
+        self.listeners[address] = listener
+
+    def close_listener(self, address: Address) -> None:
+        """Stop listening on `address`."""
+        self.listeners.pop(address).close()
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def _admit(self, client: SocketType, peer: tuple[Any, ...]) -> None:
+        self._connections_total += 1
+        limit = self.upstream.settings.max_connections
+        if limit and len(self.sessions) >= limit:
+            self._rejected[FULL] += 1
+            reset(client)
+            client.close()
+            self._gate.left()
+            return
+        session = Session(self._engine, self.upstream, client, peer, self._on_end)
+        self.sessions.add(session)
+        session.start()
+
+    def take_in(self, parcel: Parcel, server: Server | None) -> Session:
+        """Return the session of a connection that was another process's, at rest."""
+        session = revive(parcel, self._engine, self.upstream, server, self._on_end)
+        self.sessions.add(session)
+        self._gate.open += 1
+        return session
+
+    def _ended(self, session: Session, reason: str, why: str) -> None:
+        self.sessions.discard(session)
+        self._gate.left()
+        if session.link is not None and session.link.slot:
+            self.unkept(session.link.slot)
+        to_server, to_client = session.bytes_moved()
+        server = session.server
+        if server is not None:
+            server.bytes_in += to_server
+            server.bytes_out += to_client
+            if reason in _CUTS:
+                server.cuts[reason] = server.cuts.get(reason, 0) + 1
+        if reason in (UNREACHABLE, NO_SERVER):
+            self._rejected[reason] += 1
+            self._complain(why)
+        else:
+            self._closed[reason] += 1
+        if self.log_access:
+            access.info(
+                "%s %s -> %s %.3fs in=%d out=%d %s", self.name, socks.name(session.peer),
+                server.name if server else "-", self._engine.now - session.born, to_server, to_client, reason,
+            )
+
+    def _complain(self, why: str) -> None:
+        now = self._engine.now
+        if now - self._complained_at < _COMPLAIN_EVERY:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
+        log.warning("%s: a client could not be served: %s%s", self.name, why, more)
+        self._complained_at, self._unsaid = now, 0
+
+    def of(self, server: Server) -> Iterator[Session]:
+        """Return the sessions that are connected to `server`."""
+        return (session for session in list(self.sessions) if session.server is server)
+
+    def cut(self, server: Server, reason: str) -> int:
+        """Cut every connection to `server`; returns how many."""
+        victims = list(self.of(server))
+        for session in victims:
+            session.cut(reason)
+        return len(victims)
+
+    def close(self, reason: str) -> None:
+        """Cut everything."""
+        for session in list(self.sessions):
+            session.cut(reason)
+
+    # -- servers that change -------------------------------------------------------------------------------------
+
+    def _flipped(self, server: Server, flip: Flip) -> None:
+        level = logging.INFO if flip.new is Verdict.UP else logging.WARNING
+        log.log(level, "%s: server %s is %s, was %s: %s", self.name, server.name, flip.new.value, flip.old.value,
+                flip.reason)
+        if not flip.checked:
+            return
+        settings = self.upstream.settings
+        if flip.new is Verdict.DOWN:
+            for session in list(self.sessions):
+                session.move_on(server)
+            if settings.on_down == "close":
+                count = self.cut(server, DOWN)
+                if count:
+                    log.warning("%s: cut %d connections to %s", self.name, count, server.name)
+        elif flip.new is Verdict.SICK and settings.on_down == "close":
+            self._evict(server, SICK, GRACE, lambda: server.health.state is Verdict.SICK,
+                        partial(self.upstream.pool.others_up, server), SPREAD)
+        elif flip.new is Verdict.DRAINING:
+            self._evict(server, DRAINED, settings.drain_timeout, lambda: server.health.state is Verdict.DRAINING)
+
+    def _evict(self, server: Server, reason: str, after: float, still: Callable[[], bool],
+               may: Callable[[], bool] = lambda: True, spread: float = 0.0) -> None:
+        eviction = Eviction(reason, partial(self.of, server), still, may, spread)
+        self._engine.at(eviction, self._engine.now + after)
+
+    def set_drain(self, server: Server, drain: bool) -> None:
+        """Take `server` out of rotation by the operator's word, or put it back."""
+        if drain and not server.manual:
+            server.drained_at = self._engine.now
+            since = server.drained_at
+            self._evict(server, DRAINED, self.upstream.settings.drain_timeout,
+                        lambda: server.manual and server.drained_at == since)
+        elif not drain and server.manual:
+            server.recovered_at = self._engine.now
+        server.manual = drain
+        log.info("%s: server %s %s by the operator", self.name, server.name, "drained" if drain else "made ready")
+
+    def reconcile(self, settings: Proxy, node_id: str) -> tuple[list[Server], list[Server]]:
+        """Go over to new settings, live connections included; returns the servers added and removed."""
+        changed = settings != self.upstream.settings
+        self.upstream.settings = settings
+        added, removed = self.upstream.pool.reconcile(settings, node_id, self._engine.now)
+        for server in removed:
+            self.retire(server)
+        if changed:
+            for session in list(self.sessions):
+                session.refresh()
+        return added, removed
+
+    def retire(self, server: Server) -> None:
+        """Let the connections of a removed server live on for drain_timeout, then cut them."""
+        if server.connections:
+            self._evict(server, REMOVED, self.upstream.settings.drain_timeout, lambda: True)
+        for session in list(self.sessions):
+            session.move_on(server)
+
+    # -- views ---------------------------------------------------------------------------------------------------
+
+    def view(self, now: float) -> ProxyView:
+        """Return the proxy as it is now."""
+        live: dict[Server, list[int]] = {}
+        for session in self.sessions:
+            if session.server is not None:
+                both = live.setdefault(session.server, [0, 0])
+                moved = session.bytes_moved()
+                both[0] += moved[0]
+                both[1] += moved[1]
+        servers = [_view(server, live.get(server, [0, 0]), now) for server in self.upstream.pool.servers]
+        return ProxyView(
+            name=self.name, listen=tuple(map(str, self.listeners)), connections=len(self.sessions),
+            connections_total=self._connections_total, rejected=dict(self._rejected), closed=dict(self._closed),
+            servers=tuple(servers),
+        )
+
+    def connections(self, now: float) -> list[ConnectionView]:
+        """Return the open connections, oldest first."""
+        views = []
+        for session in sorted(self.sessions, key=lambda session: session.born):
+            to_server, to_client = session.bytes_moved()
+            age = now - session.born
+            idle = session.link.idle() if session.link is not None else age
+            views.append(ConnectionView(
+                proxy=self.name, server=session.server.name if session.server else "", client=socks.name(session.peer),
+                age_seconds=age, idle_seconds=min(idle, age), bytes_in=to_server, bytes_out=to_client))
+        return views
+
+
+def _view(server: Server, live: list[int], now: float) -> ServerView:
+    state, reason, since = server.state()
+    return ServerView(
+        name=server.name, address=str(server.settings.address), state=state, reason=reason,
+        since_seconds=max(0.0, now - since), weight=server.settings.weight, backup=server.settings.backup,
+        connections=server.connections, connections_total=server.connections_total,
+        connect_failures=dict(server.failures), bytes_in_total=server.bytes_in + live[0],
+        bytes_out_total=server.bytes_out + live[1], connect_seconds=server.connect_seconds.view(),
+        first_byte_seconds=server.first_byte_seconds.view(), checks=dict(server.checks),
+        flips_total=server.flips, replays_total=server.replays, cuts=dict(server.cuts),
+    )
