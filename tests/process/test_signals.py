@@ -1,0 +1,129 @@
+"""What signals do to a running daemon."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import connect, receive, receive_all, receive_line
+from tests.support.daemon import Daemon, one_proxy
+from tests.support.ports import listening
+from tests.support.servers import Echo
+from tests.support.wait import FACTOR, until
+
+WAIT = 20 * FACTOR
+
+
+@pytest.fixture
+def server() -> Iterator[Echo]:
+    """Run a server that says its name and echoes."""
+    with Echo("one") as running:
+        yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_stop_ends_with_0_and_leaves_no_socket_file(server: Echo, number: signal.Signals) -> None:
+    """Both signals mean the same."""
+    with Daemon(one_proxy([server])) as daemon:
+        control = Path(daemon.control)
+        assert control.is_socket()
+        daemon.send(number)
+        assert daemon.process.wait(WAIT) == 0
+        assert not control.exists()
+
+
+def test_a_stop_lets_connections_end_and_accepts_no_more(server: Echo) -> None:
+    """An open connection is served until its client is done; then the daemon is gone, well before the timeout."""
+    with Daemon({**one_proxy([server]), "shutdown_timeout": "1h"}) as daemon:
+        port = daemon.port
+        with connect(port) as client:
+            assert receive_line(client) == "one"
+            daemon.send(signal.SIGTERM)
+            until(lambda: port not in listening(daemon.pid))
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+            client.sendall(b"still here")
+            assert receive(client, 10) == b"still here"
+            client.shutdown(socket.SHUT_WR)
+            assert receive_all(client) == b""
+        assert daemon.process.wait(WAIT) == 0
+
+
+def test_a_stop_cuts_what_is_left_at_shutdown_timeout(server: Echo) -> None:
+    """A client that stays is cut, and the exit status is still 0."""
+    with Daemon({**one_proxy([server]), "shutdown_timeout": "200ms"}) as daemon, connect(daemon.port) as client:
+        assert receive_line(client) == "one"
+        daemon.send(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            receive_all(client)
+        assert daemon.process.wait(WAIT) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_second_signal_stops_at_once(server: Echo, number: signal.Signals) -> None:
+    """An hour of shutdown_timeout is cut short; the clients see a reset."""
+    with Daemon({**one_proxy([server]), "shutdown_timeout": "1h"}) as daemon, connect(daemon.port) as client:
+        assert receive_line(client) == "one"
+        daemon.send(signal.SIGTERM)
+        until(lambda: "stopping" in daemon.log)
+        assert daemon.process.poll() is None
+        daemon.send(number)
+        with pytest.raises(ConnectionResetError):
+            receive_all(client)
+        assert daemon.process.wait(WAIT) == 0
+
+
+def test_sighup_reloads(server: Echo) -> None:
+    """Without anybody watching the file, the signal alone makes the new server known."""
+    config = {**one_proxy([server]), "watch": False}
+    with Daemon(config) as daemon, Echo("two") as two:
+        config["proxies"]["p"]["servers"] = [two.address]
+        daemon.rewrite(config)
+        daemon.send(signal.SIGHUP)
+        until(lambda: list(daemon.servers()) == [two.address])
+        assert daemon.status()["generation"] == 2
+
+
+def test_sighup_on_a_broken_file_changes_nothing(server: Echo) -> None:
+    """The error is in the log and in the status, the proxy serves on."""
+    with Daemon({**one_proxy([server]), "watch": False}) as daemon:
+        port, control, before = daemon.port, daemon.control, daemon.file.read_text()
+        daemon.file.write_text(f"control: {control}\nproxies: 7\n")
+        daemon.send(signal.SIGHUP)
+        until(lambda: not daemon.status()["config"]["last_reload_successful"])
+        assert f"{daemon.file}:2: proxies: " in daemon.status()["config"]["last_reload_error"]
+        assert re.search(r" ERROR reload: .*proxies", daemon.log)
+        with connect(port) as client:
+            assert receive_line(client) == "one"
+        daemon.file.write_text(before)
+
+
+def test_a_log_that_nobody_reads_any_more_does_not_end_it(server: Echo, tmp_path: Path) -> None:
+    """SIGPIPE is ignored: the reader of stderr may go."""
+    file = tmp_path / "lbproxy.yaml"
+    file.write_text(json.dumps({"control": str(tmp_path / "control.sock"), **one_proxy([server])}))
+    port = int(one_port(file))
+    process = subprocess.Popen([sys.executable, "-m", "lbproxy", "run", "-c", str(file)], stderr=subprocess.PIPE)
+    try:
+        assert process.stderr
+        assert process.stderr.readline()
+        process.stderr.close()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        with connect(port) as client:
+            assert receive_line(client) == "one"
+    finally:
+        process.terminate()
+        assert process.wait(WAIT) == 0
+
+
+def one_port(file: Path) -> str:
+    """Return the port of the only listen address in `file`."""
+    listen: str = json.loads(file.read_text())["proxies"]["p"]["listen"][0]
+    return listen.rpartition(":")[2]
