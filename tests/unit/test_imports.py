@@ -1,0 +1,219 @@
+"""Who may import whom, as a table; and a few more rules about the source as text."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PACKAGE = TESTS.parent / "lbproxy"
+
+# A row is a module or a package without the leading `lbproxy.`; the longest row that fits a module counts.
+# It lists what may be imported: a name stands for itself and everything in it. `lbproxy` itself
+# (`__version__`) is free to all. The rows stand in the order of the direction: each looks up only.
+ALLOWED: dict[str, set[str]] = {
+    # values
+    "errors": set(),
+    "snapshot": set(),
+    "config.model": set(),
+    "plane": {"config.model", "snapshot"},
+    # what was asked
+    "config": {"config", "errors"},
+    "config.diff": {"config.model", "config.scalars"},
+    # who gets it
+    "balance": {"balance", "config.model", "snapshot"},
+    # how bytes move: knows file descriptors, not servers
+    "relay": {"relay"},
+    "sock": {"config.model", "errors"},
+    "hello": set(),
+    "proxy_protocol": set(),
+    # live connections to a successor
+    "handover": {"errors"},
+    "carrier": {"handover"},
+    # the data plane
+    "tasks": set(),
+    "listener": {"sock", "relay"},
+    "resolve": {"balance", "sock"},
+    "upstream": {"balance", "config.model"},
+    "dial": {"upstream", "balance", "relay", "sock"},
+    "line": set(),
+    "probe": {"balance.health", "config.model", "errors", "line", "sock"},
+    "checker": {"probe", "balance", "config.model"},
+    "firstbyte": {"hello", "relay"},
+    "session": {"dial", "upstream", "balance", "relay", "sock", "firstbyte", "proxy_protocol"},
+    "parcels": {"balance.server", "handover", "relay", "session", "upstream"},
+    "attend": {"resolve", "checker", "probe", "upstream", "balance", "config.model", "tasks"},
+    "evict": {"relay.wheel"},
+    "frontend": {
+        "session", "listener", "evict", "upstream", "balance", "relay", "sock", "config.model", "snapshot",
+        "handover", "parcels",
+    },
+    "keeper": {"carrier", "handover", "parcels", "relay.marks", "session"},
+    "inherit": {
+        "balance.server", "carrier", "config.model", "errors", "frontend", "handover", "keeper", "parcels", "relay",
+        "session",
+    },
+    "app": {
+        "frontend", "attend", "listener", "session", "balance", "relay", "sock", "tasks", "handover", "inherit",
+        "keeper", "parcels", "rebalance", "config.model", "config.diff", "errors", "snapshot",
+    },
+    "upgrade": {"app", "carrier", "config.model", "errors", "handover", "inherit", "relay.marks"},
+    # several processes of it
+    "log": {"config.model"},
+    "worker": {"app", "log", "inherit", "config.model", "errors"},
+    "fleet": {
+        "worker", "attend", "sock", "balance.health", "config.diff", "config.model", "errors", "snapshot", "tasks",
+    },
+    # the process around it
+    "systemd": set(),
+    "render": {"snapshot"},
+    "metrics": {"snapshot"},
+    "control": {"errors", "tasks"},
+    "admin": {"metrics", "render", "snapshot", "config.model", "tasks"},
+    "reload": {"config", "errors", "snapshot"},
+    "daemon": {
+        "app", "plane", "upgrade", "inherit", "handover", "keeper", "admin", "control", "reload", "systemd", "log",
+        "render", "snapshot", "config", "errors", "tasks",
+    },
+    "start": {"app", "fleet", "daemon", "inherit", "upgrade", "plane", "systemd", "log", "config", "errors"},
+    "demo": {"control", "render", "errors", "tasks"},
+    "cli": {"start", "demo", "control", "render", "config", "errors"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}  # fmt: skip
+
+THIRD_PARTY: dict[str, set[str]] = {
+    "yaml": {"config.nodes"},
+    "prometheus_client": {"metrics"},
+    "watchfiles": {"reload"},
+    "h11": {"admin", "probe"},
+    "uvloop": {"start", "worker"},
+}
+
+PURE = ("balance", "config.model", "config.diff", "relay.duplex", "relay.wheel", "hello", "proxy_protocol")
+"""Decisions: the time is an argument and nothing is touched."""
+IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
+
+LINES = 300
+
+UNTESTED = {
+    "errors": "values without behaviour; every test of a refusal reads their texts",
+    "plane": "a protocol",
+    "config.model": "values; test_load reads every key of it",
+    "snapshot": "values; test_render and test_metrics hold every field of it",
+    "__main__": "every test of process/ runs it",
+}
+"""Modules that have no test file of their own, and why."""
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts if parts == ("__init__",) or parts[-1] != "__init__" else parts[:-1])] = path
+    return found
+
+
+MODULES = _modules()
+
+
+def _within(name: str, places: set[str] | tuple[str, ...] | dict[str, set[str]]) -> list[str]:
+    """Return those of `places` that are `name` or a package around it."""
+    return [place for place in places if name == place or name.startswith(f"{place}.")]
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the absolute name of everything imported, `a.b` for `from a import b`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def _ours(imported: str) -> str | None:
+    """Return the module of ours that `imported` names, without `lbproxy.`; None for others and for lbproxy itself."""
+    if not imported.startswith("lbproxy."):
+        return None
+    name = imported.removeprefix("lbproxy.")
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def test_the_table_goes_one_way() -> None:
+    """A row allows only itself and what stands above it, so there can be no circle."""
+    rows = list(ALLOWED)
+    for place, row in enumerate(rows):
+        assert all(_within(name, tuple(rows[: place + 1])) for name in ALLOWED[row]), f"{row} looks down"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
+    """The direction is model, balance, dial and checker, session, app, process, command line; never back."""
+    rows = _within(module, ALLOWED)
+    assert rows, f"{MODULES[module]}: a new module needs a row in ALLOWED"
+    allowed = ALLOWED[max(rows, key=len)]
+    wrong = [
+        f"{MODULES[module]}:{line}: {module} may not import {name}"
+        for line, imported in _imports(MODULES[module])
+        if (name := _ours(imported)) and not _within(name, allowed)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_dependency_is_imported_in_one_place(module: str) -> None:
+    """So that a command pays for what it uses, and a dependency can be replaced."""
+    wrong = [
+        f"{MODULES[module]}:{line}: {module} may not import {imported}"
+        for line, imported in _imports(MODULES[module])
+        if (top := imported.partition(".")[0]) not in sys.stdlib_module_names | {"lbproxy"}
+        and module not in THIRD_PARTY.get(top, set())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _within(name, PURE)])
+def test_a_decision_touches_nothing(module: str) -> None:
+    """Pure code is tested without sockets, sleeps and clocks."""
+    wrong = [
+        f"{MODULES[module]}:{line}: {module} decides and may not import {imported}"
+        for line, imported in _imports(MODULES[module])
+        if imported.partition(".")[0] in IMPURE
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "tasks"])
+def test_tasks_are_made_by_their_owner_alone(module: str) -> None:
+    """A task without a name and an owner dies unheard of."""
+    wrong = [
+        f"{MODULES[module]}:{node.lineno}: use Tasks.spawn"
+        for node in ast.walk(ast.parse(MODULES[module].read_text()))
+        if isinstance(node, ast.Attribute | ast.Name)
+        and (node.attr if isinstance(node, ast.Attribute) else node.id) in {"create_task", "ensure_future"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_stays_short(module: str) -> None:
+    """One that outgrows this wants a second noun."""
+    lines = MODULES[module].read_text().count("\n")
+    assert lines <= LINES, f"{MODULES[module]} has {lines} lines"
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name != "__init__.py"])
+def test_a_module_has_its_test_file(module: str) -> None:
+    """Where to look for the rules of a module is never a question."""
+    *package, name = module.split(".")
+    mirror = TESTS.joinpath("unit", *package, f"test_{name}.py")
+    live = [TESTS / kind / f"test_{name}.py" for kind in ("live", "process")]
+    found = [file for file in (mirror, *live) if file.exists()]
+    assert found or module in UNTESTED, f"neither {mirror} nor one of that name in live/ or process/"
