@@ -11,7 +11,6 @@ An eviction whose reason has gone away by the time it is due does nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import ceil
 from typing import Final, Protocol
 
 from lbproxy.relay.wheel import NEVER, Timed
@@ -36,7 +35,7 @@ class Eviction(Timed):
     It waits while `may` says no, and is dropped once `still` says no.
     """
 
-    __slots__ = ("_ends", "_may", "_reason", "_spread", "_still", "_victims")
+    __slots__ = ("_ends", "_may", "_reason", "_spread", "_still", "_total", "_victims")
 
     def __init__(
         self,
@@ -53,6 +52,7 @@ class Eviction(Timed):
         self._may = may
         self._spread = spread
         self._ends = NEVER
+        self._total = 0
 
     def due(self, now: float) -> float:
         """Cut a share; returns when to be called for the next one."""
@@ -61,11 +61,14 @@ class Eviction(Timed):
         if not self._may():
             self._ends = NEVER
             return now + 1.0
+        victims = list(self._victims())
         if self._ends == NEVER:
             self._ends = now + self._spread
-        victims = list(self._victims())
+            self._total = len(victims)
         left = self._ends - now
-        share = len(victims) if left < _STEP else ceil(len(victims) * _STEP / left)
+        # Counted from the whole, not from what is left: ten victims would otherwise all be gone in a second.
+        stay = 0 if left < _STEP else int(self._total * (left - _STEP) / self._spread)
+        share = max(0, len(victims) - stay)
         for victim in victims[:share]:
             victim.cut(self._reason)
         return now + _STEP if share < len(victims) else NEVER

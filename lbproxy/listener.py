@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -17,8 +18,6 @@ from lbproxy.relay.wheel import NEVER
 
 log = logging.getLogger(__name__)
 
-_BATCH: Final = 64
-"""Connections accepted before others have their turn."""
 _PAUSE: Final = 0.1
 """Seconds between two tries while nothing can be accepted: an accept that fails at once would otherwise spin."""
 _WARN_EVERY: Final = 60.0
@@ -35,6 +34,7 @@ class Gate:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.open = 0
+        self._empty: asyncio.Event | None = None
         self._waiting: list[Listener] = []
         self._warned_at = -_WARN_EVERY
 
@@ -57,10 +57,18 @@ class Gate:
     def left(self) -> None:
         """Count a connection out."""
         self.open -= 1
+        if not self.open and self._empty is not None:
+            self._empty.set()
         if self._waiting and not self.full():
             waiting, self._waiting = self._waiting, []
             for listener in waiting:
                 listener.go_on()
+
+    async def emptied(self) -> None:
+        """Wait until no connection is open."""
+        if self.open:
+            self._empty = asyncio.Event()
+            await self._empty.wait()
 
     def warn(self, now: float, why: str) -> None:
         """Say that descriptors are short, at most once a minute."""
@@ -93,29 +101,30 @@ class Listener(Watched):
             self._engine.add(self._fd, self, IN)
 
     def ready(self, fd: int, events: int) -> None:
-        """Accept what is there."""
-        for _ in range(_BATCH):
-            if self._gate.full():
-                self._gate.warn(self._engine.now, "out of file descriptors")
+        """Accept one connection. If there are more, the set says so again (a listener is level-triggered).
+
+        To accept until there is nothing left would end in an exception each time, which costs more than the next poll.
+        """
+        if self._gate.full():
+            self._gate.warn(self._engine.now, "out of file descriptors")
+            self.pause()
+            self._gate.wait(self)
+            return
+        try:
+            client, peer = socks.accept(self.sock)
+        except BlockingIOError:
+            return  # another worker was faster
+        except OSError as error:
+            if error.errno in socks.FULL:
+                self._gate.warn(self._engine.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
+                self._engine.pipes.close()
                 self.pause()
-                self._gate.wait(self)
-                return
-            try:
-                client, peer = socks.accept(self.sock)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in socks.FULL:
-                    self._gate.warn(self._engine.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
-                    self._engine.pipes.close()
-                    self.pause()
-                    self._engine.at(self, self._engine.now + _PAUSE)
-                    return
-                if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
-                    raise
-                continue  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
-            self._gate.open += 1
-            self.admit(client, peer)
+                self._engine.at(self, self._engine.now + _PAUSE)
+            elif error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
+                raise
+            return  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
+        self._gate.open += 1
+        self.admit(client, peer)
 
     def due(self, now: float) -> float:
         """Try again."""

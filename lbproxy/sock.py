@@ -6,16 +6,19 @@ import errno
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from socket import SocketType
 from typing import Any, Final
 
 from lbproxy.config.model import Address, Keepalive
-from lbproxy.errors import BindError
+from lbproxy.errors import BindError, YieldError
 
 BACKLOG: Final = 4096
 """The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4)."""
 _CLIENT_IDLE: Final = 60
 """Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
+_LISTENS: Final = "0A"
+"""TCP_LISTEN as /proc/net/tcp writes it."""
 FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What the system answers when it has no descriptor or memory left: nobody's fault, and soon over."""
 
@@ -42,12 +45,22 @@ def name(address: tuple[Any, ...]) -> str:
 
 
 def listen(proxy: str, address: Address) -> SocketType:
-    """Bind and listen; raises BindError that says for which proxy, where, and why not.
+    """Bind and listen; raises BindError (YieldError) that says for which proxy, where, and why not.
 
     TCP_NODELAY and keepalive are set here once and inherited by every connection accepted (tcp(7)).
     """
+    try:
+        return _listen(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and _taken_everywhere(address.port):
+            raise YieldError(f"{proxy}: {address} is left to the program that listens on port {address.port} of every "
+                             "address, as the kube-apiserver of a master does") from None
+        raise BindError(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+
+
+def _listen(address: Address) -> SocketType:
     family = literal(address.host)
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -57,10 +70,24 @@ def listen(proxy: str, address: Address) -> SocketType:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _CLIENT_IDLE)
         sock.bind(sockaddr(address.host, address.port))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise BindError(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+        raise
     return sock
+
+
+def _taken_everywhere(port: int) -> bool:
+    ending = f":{port:04X}"
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/self/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *_ = line.split()
+            if state == _LISTENS and local.endswith(ending) and not local.removesuffix(ending).strip("0"):
+                return True
+    return False
 
 
 def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:

@@ -13,7 +13,8 @@ server that comes and goes has its connections cut once and not over and over.
 *Traffic* (`Sign`). As nginx has it: `max_fails` failures within `fail_timeout` make a server suspect for
 `fail_timeout`; then one connection tries it, and the others go on avoiding it until that one has worked. Being
 suspect is a preference and never a reason to refuse. A server that broke off connections it had accepted must answer
-to be trusted again; that it accepts another proves nothing.
+to be trusted again; that it accepts another proves nothing. Of one that could not be connected to, a check that says
+up once fail_timeout is over proves as much as a connection: clients may not come for hours.
 
 The state is the worse of the two. Only a change of state is a `Flip`, to be logged and acted on; one from down to down
 says that the checks have now found out what traffic had shown before them.
@@ -87,16 +88,20 @@ class Health:
     """The two witnesses of one server and the state that follows."""
 
     __slots__ = ("_agreeing", "_broke_off", "_candidate", "_checked", "_checked_reason", "_confirmed", "_fails",
-                 "_fails_since", "_fell_at", "_first", "_patience", "_retry_at", "_suspect", "reason", "rules", "since",
-                 "state")
+                 "_fails_since", "_fell_at", "_first", "_patience", "_retry_at", "_suspect", "checked_since", "reason",
+                 "rules", "severity", "since", "state")
 
     def __init__(self, rules: Rules, now: float) -> None:
         self.rules = rules
         self.state = Verdict.UP
+        self.severity = 0
+        """SEVERITY of the state, kept beside it because choosing looks at it for every server and every connection."""
         self.reason = "no failure seen yet"
         self.since = now
         self._first = True
         self._checked = Verdict.UP
+        self.checked_since = now
+        """When what the checks say last changed."""
         self._checked_reason = ""
         self._confirmed = True
         self._candidate = Verdict.UP
@@ -108,6 +113,11 @@ class Health:
         self._suspect = ""
         self._broke_off = False
         self._retry_at = 0.0
+
+    @property
+    def checked(self) -> Verdict:
+        """What the checks alone say."""
+        return self._checked
 
     @property
     def doubted(self) -> bool:
@@ -140,12 +150,16 @@ class Health:
     def forget_checks(self, now: float) -> Flip | None:
         """Drop the checks' verdict, for when there are no more checks."""
         self._checked = Verdict.UP
+        self._checked_reason = "not checked any more"
         self._agreeing = 0
         self._first = True
         return self._settle(now, checked=True)
 
     def _check(self, outcome: Outcome, now: float) -> None:
         verdict = outcome.verdict
+        if verdict is Verdict.UP and self._suspect and not self._broke_off and now >= self._retry_at:
+            self._worked(Sign())
+            self._checked_reason = outcome.reason if self._checked is Verdict.UP else self._checked_reason
         if self._first:
             self._first = False
             self.reason = outcome.reason if self.state is Verdict.UP and verdict is Verdict.UP else self.reason
@@ -166,6 +180,7 @@ class Health:
             return
         self._agreeing = 0
         self._checked = verdict
+        self.checked_since = now
         self._checked_reason = outcome.reason
         if verdict is Verdict.DOWN:
             flapping = now - self._fell_at < FLAP_WINDOW
@@ -207,5 +222,5 @@ class Health:
         flip = Flip(self.state, state, reason, checked)
         if state is not self.state:
             self.since = now
-        self.state, self.reason = state, reason
+        self.state, self.severity, self.reason = state, SEVERITY[state], reason
         return flip

@@ -24,12 +24,13 @@ from collections.abc import Collection
 from hashlib import blake2b
 from random import Random
 
-from lbproxy.balance.health import Rules, Verdict
+from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Lease, Server
 from lbproxy.config.model import Proxy
 
 _NEVER = 9
-_TIERS = {Verdict.UP: 0, Verdict.SICK: 3, Verdict.DRAINING: 4, Verdict.DOWN: 5}
+_BEHIND_BACKUPS = 2
+"""What is not up stands behind the backups, in the order of its severity."""
 
 
 def rules_of(settings: Proxy) -> Rules:
@@ -100,7 +101,7 @@ class Pool:
                 best, best_tier, best_load = server, tier, load
         if best is None:
             return None
-        if best.health.on_trial(now):
+        if best.health.severity and best.health.on_trial(now):
             best.health.begin_trial(now)
         return Lease(best)
 
@@ -109,14 +110,13 @@ class Pool:
         full = settings.max_conns and server.connections >= settings.max_conns
         if settings.down or server.manual or full or not server.endpoints:
             return _NEVER
-        tier = 0 if server.health.on_trial(now) else _TIERS[server.health.state]
-        if tier == 0:
-            if settings.backup:
-                return 2
-            since = now - server.recovered_at
-            if since < self._slow_start and self._rng.random() > since / self._slow_start:
-                return 1
-        return tier
+        severity = server.health.severity
+        if severity and not server.health.on_trial(now):
+            return _BEHIND_BACKUPS + severity
+        if settings.backup:
+            return 2
+        since = now - server.recovered_at
+        return 1 if since < self._slow_start and self._rng.random() > since / self._slow_start else 0
 
     def others_up(self, server: Server) -> bool:
         """Whether a server other than this one is up, to take over what is moved off it."""

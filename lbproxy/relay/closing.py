@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 from socket import SocketType
 from typing import Final
 
-_LINGER: Final = struct.pack("ii", 1, 0)
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
+_GENTLY: Final = struct.pack("ii", 0, 0)
 _NOBODY: Final = bytes(16)
 """A socket address of family AF_UNSPEC."""
 
 
 def reset(sock: SocketType) -> None:
-    """Have the close of `sock` send RST (socket(7): SO_LINGER with a time of 0)."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
-    except OSError:
-        pass  # already reset by the other end
+    """Have the last close of `sock`, whoever does it, send RST (socket(7): SO_LINGER with a time of 0)."""
+    _linger(sock, _AT_ONCE)
 
 
 def end_shared(sock: SocketType, abort: bool) -> None:
@@ -27,10 +24,19 @@ def end_shared(sock: SocketType, abort: bool) -> None:
     A RST is sent by a connect to AF_UNSPEC (connect(2): it dissolves the association), which Python cannot express.
     """
     if abort:
-        reset(sock)
-        ctypes.CDLL(None).connect(sock.fileno(), _NOBODY, len(_NOBODY))
-    else:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end was faster
+        from ctypes import CDLL  # rarely needed, and an import that takes its time
+
+        CDLL(None).connect(sock.fileno(), _NOBODY, len(_NOBODY))
+        return
+    _linger(sock, _GENTLY)
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other end was faster
+
+
+def _linger(sock: SocketType, how: bytes) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+    except OSError:
+        pass  # already reset by the other end

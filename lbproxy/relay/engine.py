@@ -215,6 +215,7 @@ class Engine:
 
     def _tick(self) -> None:
         self._timer = None
+        self.turn()  # after a stall (a stopped machine) much is overdue that has been answered meanwhile
         self.now = monotonic()
         for item in self.wheel.expire(self.now):
             try:

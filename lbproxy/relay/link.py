@@ -49,14 +49,14 @@ class Link(Watched):
     """Two sockets, `up` (client to server) and `down`."""
 
     __slots__ = ("_client_fd", "_engine", "_frozen", "_owner", "_queued", "_server_fd", "client", "down", "first_fin",
-                 "serial", "server", "slot", "up")
+                 "kept", "serial", "server", "up")
 
     def __init__(self, engine: Engine, owner: Owner, client: socket.SocketType, server: socket.SocketType) -> None:
         super().__init__()
         self._engine = engine
         self._owner: Owner | None = owner
         self._frozen: Owner | None = None
-        self.slot = 0
+        self.kept = 0
         """In the marks, 0 while nobody else holds the sockets."""
         self.serial = 0
         self.client = client
@@ -168,7 +168,7 @@ class Link(Watched):
         self.up.release()
         self.down.release()
         for fd, sock in ((self._client_fd, self.client), (self._server_fd, self.server)):
-            if self.slot:
+            if self.kept:
                 # The set would go on reporting a descriptor that we have closed and somebody else has not.
                 self._engine.remove(fd)
                 end_shared(sock, how == ABORT)
@@ -178,9 +178,20 @@ class Link(Watched):
         if owner is not None:
             owner.ended(reason)
 
+    def preload(self, rests: tuple[bytes, bytes]) -> None:
+        """Have bytes written (up, down) before anything that is read."""
+        for flow, rest in zip((self.up, self.down), rests, strict=True):
+            if rest:
+                flow.preload(rest)
+
     def keep(self, slot: int, serial: int) -> None:
-        """Mark in the engine's marks from now on: somebody else holds the sockets too, and may have to go on alone."""
-        self.slot = slot
+        """Mark in the engine's marks from now on: somebody else holds the sockets too, and may have to go on alone.
+
+        If in the end nobody does, both peers get a reset: a FIN would say that the stream is whole.
+        """
+        reset(self.client)
+        reset(self.server)
+        self.kept = slot
         self.serial = serial
         self.up.mark_at(slot * SLOT + UP)
         self.down.mark_at(slot * SLOT + DOWN)
@@ -197,9 +208,8 @@ class Link(Watched):
         """Go on after `freeze`, or begin with sockets that were another process's, with the bytes it had read."""
         if self._frozen is not None:
             self._owner, self._frozen = self._frozen, None
-        for flow, rest in zip((self.up, self.down), rests, strict=True):
-            if rest:
-                flow.preload(rest)
+        self.preload(rests)
+        for flow in (self.up, self.down):
             flow.readable = flow.thorough = True
         self._engine.add(self._client_fd, self)
         self._engine.add(self._server_fd, self)

@@ -9,6 +9,11 @@ A slot for each kept connection, in a memfd that systemd holds and every success
 A mark is set before a read and cleared after the write, without a system call, which no file or message could do. A
 process that is killed in between leaves it standing, and its successor resets that connection rather than go on with
 a hole in the stream. The serial number tells a connection from one that used the slot before.
+
+Slot 0 is no connection's:
+
+    0   8  number of the carrier that was written while nothing moved; 0 as soon as anything has moved since
+    8   8  the last serial number given out
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ SLOT: Final = 16
 UP: Final = 0
 DOWN: Final = 1
 _LAYOUT: Final = struct.Struct("=BB6xQ")
+_NUMBER: Final = struct.Struct("=Q")
+_SERIAL_AT: Final = 8
 
 
 class Marks:
@@ -34,7 +41,6 @@ class Marks:
         self._slots = len(self.page) // SLOT - 1
         self._top = 0
         self._free: list[int] = []
-        self._serial = 0
 
     @classmethod
     def create(cls, slots: int) -> Marks:
@@ -42,6 +48,15 @@ class Marks:
         fd = os.memfd_create("lbproxy-marks", os.MFD_CLOEXEC)
         os.ftruncate(fd, (slots + 1) * SLOT)
         return cls(fd)
+
+    @property
+    def at_rest(self) -> int:
+        """The number of the carrier that tells the whole truth, 0 for none: see `keeper`."""
+        return int(_NUMBER.unpack_from(self.page, 0)[0])
+
+    @at_rest.setter
+    def at_rest(self, number: int) -> None:
+        _NUMBER.pack_into(self.page, 0, number)
 
     def take(self) -> tuple[int, int]:
         """Return a free slot and a new serial number, which it now has; (0, 0) if all slots are in use."""
@@ -52,9 +67,10 @@ class Marks:
             slot = self._top
         else:
             return 0, 0
-        self._serial += 1
-        _LAYOUT.pack_into(self.page, slot * SLOT, 0, 0, self._serial)
-        return slot, self._serial
+        serial = int(_NUMBER.unpack_from(self.page, _SERIAL_AT)[0]) + 1
+        _NUMBER.pack_into(self.page, _SERIAL_AT, serial)
+        _LAYOUT.pack_into(self.page, slot * SLOT, 0, 0, serial)
+        return slot, serial
 
     def free(self, slot: int) -> None:
         """Give a slot up."""
@@ -62,10 +78,9 @@ class Marks:
         self._free.append(slot)
 
     def claim(self, slots: Iterable[int]) -> None:
-        """Take over inherited marks, in which exactly `slots` are in use; the others are wiped."""
+        """Take over inherited marks, in which exactly `slots` are in use."""
         used = set(slots)
         self._top = max(used, default=0)
-        self._serial = max((self.serial(slot) for slot in used), default=0)
         self._free = []
         for slot in range(1, self._top + 1):
             if slot not in used:

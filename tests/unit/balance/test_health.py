@@ -121,8 +121,19 @@ def test_max_fails_0_holds_nothing_against_a_server() -> None:
     ],
 )
 def test_the_state_is_the_worse_of_what_checks_and_traffic_say(story: str, expected: str) -> None:
-    """Neither witness can overrule the other's bad word."""
+    """Neither witness can overrule the other's bad word while it is fresh."""
     assert states(Health(Rules(), 0.0), story) == expected
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [("Fuuu", "dduu"), ("Fuuuuuu", "dduuuuu"), ("FddFuuuu", "ddddd" + "uuu"), ("Euuuu", "ddddd"), ("EuuuA", "ddddu")],
+)
+def test_checks_clear_a_failed_connect_when_fail_timeout_is_over(story: str, expected: str) -> None:
+    """Nobody may connect for hours to find out that a server is back; but who broke off has to answer a client."""
+    health = Health(Rules(fail_timeout=10.0), 0.0)
+    assert states(health, story, step=6.0) == expected
+    assert health.reason in ("a check says up", "reset before its first byte", "a connection to it worked")
 
 
 def test_a_flip_names_the_witness_and_its_reason() -> None:
@@ -136,6 +147,19 @@ def test_a_flip_names_the_witness_and_its_reason() -> None:
     assert health.observe(CHECKS["u"], 5.0) == Flip(DOWN, UP, "a check says up", checked=True)
     assert health.observe(SIGNS["F"], 6.0) == Flip(UP, DOWN, "connect refused", checked=False)
     assert health.observe(SIGNS["C"], 7.0) == Flip(DOWN, UP, "a connection to it worked", checked=False)
+
+
+def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> None:
+    """A server that is sick a second time is given the whole grace again, whatever traffic makes of it meanwhile."""
+    health = Health(Rules(), 0.0)
+    seen = []
+    for at, letter in enumerate("ssFCuuss"):
+        health.observe(CHECKS.get(letter) or SIGNS[letter], float(at))
+        seen.append((LETTER[health.state], LETTER[health.checked], health.checked_since))
+    assert seen == [
+        ("u", "u", 0.0), ("s", "s", 1.0), ("d", "s", 1.0), ("s", "s", 1.0),
+        ("s", "s", 1.0), ("u", "u", 5.0), ("u", "u", 5.0), ("s", "s", 7.0),
+    ]  # fmt: skip
 
 
 def test_checks_that_find_out_what_traffic_has_shown_are_told() -> None:

@@ -220,6 +220,18 @@ def test_times_come_in_order_and_what_due_returns_is_the_next_one(bench: Bench) 
     assert [timer for timer in bench.loop.timers if not timer.cancelled] == []
 
 
+def test_after_a_stall_what_has_happened_is_told_before_what_is_overdue(bench: Bench) -> None:
+    """A machine that stood still for a second must not take every answer that came meanwhile for a timeout."""
+    probe = Probe(bench.engine)
+    far, _ = watch(bench, probe)
+    bench.engine.at(probe, monotonic())
+    far.send(b"an answer")
+    (timer,) = bench.loop.timers
+    bench.loop.timers.clear()
+    timer.callback()
+    assert probe.calls[:1] == ["ready"]
+
+
 def test_a_great_descriptor_number_finds_its_place(bench: Bench) -> None:
     """The table grows with the descriptors."""
     probe = Probe(bench.engine)
