@@ -4,9 +4,8 @@
     WAITING    connected; the server has not sent a byte yet, and another one may still be asked (`firstbyte`)
     LINKED     bytes flow both ways through a `Link`; this object only keeps the books
 
-With `first_byte_timeout: 0` a session goes from DIALLING to LINKED at once. A silent server is kept while another one
-is dialled, and left only when that one has connected: it may just be slow, and be the only one that works. No server
-is asked twice for the same client.
+With `first_byte_timeout: 0` DIALLING leads to LINKED at once. A silent server is kept while another one is dialled: it
+may just be slow, and be the only one that works. No server is asked twice for the same client.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from lbproxy.balance.health import Sign
 from lbproxy.balance.server import Lease, Server
 from lbproxy.dial import STAGGER, Attempt, Dial
 from lbproxy.firstbyte import FirstByte
-from lbproxy.proxy_protocol import header
 from lbproxy.relay.closing import reset
 from lbproxy.relay.engine import GONE, HANGUP, IN, Engine, Watched
 from lbproxy.relay.link import CLIENT_FIN, ERROR, IDLE_TIMEOUT, SERVER_FIN, SERVER_RST, Link
@@ -30,6 +28,8 @@ from lbproxy.upstream import Upstream
 UNREACHABLE: Final = "unreachable"
 NO_SERVER: Final = "no_server"
 CLIENT_LEFT: Final = "client_left"
+_SILENT_CLIENT: Final = 3.0
+"""Seconds. A client sends its first bytes with the connect; who waits this long may be left by any server."""
 
 
 class Session(Watched):
@@ -67,8 +67,7 @@ class Session(Watched):
         self._engine.add(self._client_fd, self)
         self._dial = Dial(self._engine, self.upstream, self)
         self._dial.start()
-        if self._on_end is not None:
-            # Not earlier: most connections are made by then, and many are over.
+        if self._on_end is not None:  # and not earlier: most connections are made by then, and many are over
             self._engine.at(self, self.born + STAGGER)
 
     @property
@@ -99,12 +98,11 @@ class Session(Watched):
         if self.link is not None:
             self._harden(self.link.server)
             return self.link.overdue(self.upstream.settings.idle_timeout, now)
+        when = NEVER
         if self._dial is not None:
             when = self._dial.due(now)
         elif self._wait is not None:
             when = self._await(self._wait, now)
-        else:
-            when = NEVER
         if self._on_end is None:
             return NEVER
         return when if self.link is None else now
@@ -119,11 +117,10 @@ class Session(Watched):
             self._redial()
             return now
         until = wait.spoke_at + settings.first_byte_timeout if settings.first_byte_timeout else NEVER
-        if settings.idle_timeout:
-            until = min(until, self.born + settings.idle_timeout)
-            if now >= self.born + settings.idle_timeout:
-                self.cut(IDLE_TIMEOUT)
-        return until
+        ends = self.born + (settings.idle_timeout or NEVER)
+        if now >= ends:
+            self.cut(IDLE_TIMEOUT)
+        return min(until, ends)
 
     def armed(self, answer_from: float) -> None:
         """Be called when an answer should have come."""
@@ -151,11 +148,8 @@ class Session(Watched):
             self._tried[-1].replays += 1
         if server.health.doubted:
             self.upstream.observe(server, Sign(), self._engine.now)
-        settings = self.upstream.settings
-        preface = b""
-        if settings.proxy_protocol != "off":
-            preface = header(settings.proxy_protocol, self.peer, self.client.getsockname(), self.client.family)
-        if not settings.first_byte_timeout and self._wait is None:
+        preface = self.upstream.preface(self.client, self.peer)
+        if not self.upstream.settings.first_byte_timeout and self._wait is None:
             self.go_through(attempt.sock, preface, b"", events)
             return
         if self._wait is None:
@@ -174,10 +168,18 @@ class Session(Watched):
 
     def early_end(self, kind: str, why: str) -> None:
         """Ask another server: this one has gone before its first byte."""
-        self._failed(f"early_{kind}", f"{why} before its first byte")
+        unasked = kind == "closed" and self._unasked()
+        if not unasked:
+            self._failed(f"early_{kind}", f"{why} before its first byte")
         self._part()
-        if self._dial is None:
+        if unasked:
+            self._close(SERVER_FIN, why)
+        elif self._dial is None:
             self._redial()
+
+    def _unasked(self) -> bool:
+        """Whether the client has said nothing for so long that a server may rightly have lost patience."""
+        return not self.bytes_moved()[0] and self._engine.now - self.born > _SILENT_CLIENT
 
     def _failed(self, kind: str, why: str) -> None:
         server = self.server
@@ -203,6 +205,11 @@ class Session(Watched):
         elif self._dial is not None:
             self._dial.abandon(server)
 
+    def _hang_up(self) -> None:
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+
     def _part(self) -> None:
         if self.lease is not None:
             self.lease.release()
@@ -212,18 +219,13 @@ class Session(Watched):
         """Let a link take over."""
         wait = self._wait
         link = self.link = Link(self._engine, self, self.client, server)
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
+        self._hang_up()
         if wait is not None:
             self._wait = None
             self._client_events = wait.client_events
             link.up.moved = wait.sent
             if answer and self.lease is not None:
-                if wait.spoke_at != NEVER:
-                    self.lease.server.first_byte_seconds.add(self._engine.now - wait.spoke_at)
-                if self.lease.server.health.doubted:
-                    self.upstream.observe(self.lease.server, Sign(answered=True), self._engine.now)
+                self.upstream.answered(self.lease.server, wait.spoke_at, self._engine.now)
         if unsent:
             link.up.preload(unsent)
         if answer:
@@ -234,7 +236,7 @@ class Session(Watched):
 
     def client_left(self) -> None:
         """Close: nobody is there to be served."""
-        self._close(CLIENT_LEFT, abort=True)
+        self.cut(CLIENT_LEFT)
 
     def cut(self, reason: str) -> None:
         """Close both sides with a reset."""
@@ -248,7 +250,7 @@ class Session(Watched):
         link = self.link
         server = self.server
         if link is not None and server is not None:
-            blamed = reason in (SERVER_FIN, SERVER_RST) and link.first_fin != CLIENT_FIN
+            blamed = reason in (SERVER_FIN, SERVER_RST) and link.first_fin != CLIENT_FIN and not self._unasked()
             self.upstream.ended(server, link.down.moved > 0, blamed, reason, self._engine.now)
         self._over(reason, "")
 
@@ -256,10 +258,10 @@ class Session(Watched):
         """Stop; returns the client's first flight, and the bytes in transit (up, down) of a linked session."""
         if self.link is not None:
             return b"", self.link.freeze()
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
+        self._hang_up()
         flight = self._wait.take_flight() if self._wait is not None else b""
+        self._wait = None
+        self._engine.wheel.drop(self)
         self._part()
         self._engine.remove(self._client_fd)
         return flight, (b"", b"")
@@ -279,9 +281,7 @@ class Session(Watched):
     def _close(self, reason: str, why: str = "", *, abort: bool = False) -> None:
         if self._on_end is None:
             return
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
+        self._hang_up()
         if abort:
             reset(self.client)
         self._engine.bury(self._client_fd, self.client)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import SocketType
+from typing import Any
 
 from lbproxy.balance.health import Flip, Outcome, Sign, Verdict
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.config.model import Proxy
+from lbproxy.proxy_protocol import header
 
 
 class Upstream:
@@ -38,6 +41,18 @@ class Upstream:
         self._flip(server, server.health.observe(evidence, now), now)
         if isinstance(evidence, Sign) and evidence.failure:
             self.failed(server)
+
+    def preface(self, client: SocketType, peer: tuple[Any, ...]) -> bytes:
+        """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
+        version = self.settings.proxy_protocol
+        return b"" if version == "off" else header(version, peer, client.getsockname(), client.family)
+
+    def answered(self, server: Server, spoke_at: float, now: float) -> None:
+        """Take in a server's first byte; `spoke_at` is when it was sent a whole ClientHello (NEVER if not)."""
+        if spoke_at <= now:
+            server.first_byte_seconds.add(now - spoke_at)
+        if server.health.doubted:
+            self.observe(server, Sign(answered=True), now)
 
     def ended(self, server: Server, answered: bool, blamed: bool, how: str, now: float) -> None:
         """Take in how a relayed connection ended: whether the server ever answered, or ended it without having to."""
