@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 _HURRY: Final = 1.0
 """Seconds between two checks at least."""
-_JITTER: Final = 0.2
-"""Share of the interval, either way: a thousand nodes must not ask at the same moment."""
+_JITTER: Final = 0.1
+"""Share of the interval, either way: a thousand nodes must not ask at the same moment. Not more, because a server that
+has gone silent is to be known within 10 s: an interval and two timeouts, by default 5.5 s and 4."""
 _FRESH_EVERY: Final = 6
 """Every so many checks a new connection: a kept one still works when the port is closed to everybody else."""
 

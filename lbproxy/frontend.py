@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from socket import SocketType
 from typing import Any, Final
@@ -18,6 +19,7 @@ from lbproxy.evict import GRACE, SPREAD, Eviction
 from lbproxy.handover import Parcel
 from lbproxy.listener import Gate, Listener
 from lbproxy.parcels import revive
+from lbproxy.rebalance import REBALANCED, Rebalancer
 from lbproxy.relay.closing import reset
 from lbproxy.relay.engine import Engine
 from lbproxy.session import NO_SERVER, UNREACHABLE, Session
@@ -33,7 +35,7 @@ DOWN: Final = "server_down"
 SICK: Final = "server_sick"
 DRAINED: Final = "drained"
 REMOVED: Final = "removed"
-_CUTS: Final = (DOWN, SICK, DRAINED, REMOVED)
+_CUTS: Final = (DOWN, SICK, DRAINED, REMOVED, REBALANCED)
 """What lbproxy decides itself, and therefore counts per server."""
 _COMPLAIN_EVERY: Final = 1.0
 
@@ -58,12 +60,14 @@ class Frontend:
         self._rejected: Counter[str] = Counter()
         self._complained_at = -_COMPLAIN_EVERY
         self._unsaid = 0
+        self._rebalancer = self._new_rebalancer()
 
     # -- listeners -----------------------------------------------------------------------------------------------
 
     def listen(self, address: Address, sock: SocketType) -> None:
         """Accept on `sock`, which listens on `address`."""
         self.listeners[address] = Listener(self._engine, self._gate, sock, self._admit)
+        self._engine.at(self._rebalancer, self._engine.now)
 
     def take_listener(self, address: Address) -> Listener:
         """Part with a listener that goes over to another proxy."""
@@ -73,6 +77,7 @@ class Frontend:
         """Take over a listener from another proxy."""
         listener.admit = self._admit
         self.listeners[address] = listener
+        self._engine.at(self._rebalancer, self._engine.now)
 
     def close_listener(self, address: Address) -> None:
         """Stop listening on `address`."""
@@ -103,8 +108,8 @@ class Frontend:
     def _ended(self, session: Session, reason: str, why: str) -> None:
         self.sessions.discard(session)
         self._gate.left()
-        if session.link is not None and session.link.slot:
-            self.unkept(session.link.slot)
+        if session.link is not None and session.link.kept:
+            self.unkept(session.link.kept)
         to_server, to_client = session.bytes_moved()
         server = session.server
         if server is not None:
@@ -154,9 +159,15 @@ class Frontend:
         level = logging.INFO if flip.new is Verdict.UP else logging.WARNING
         log.log(level, "%s: server %s is %s, was %s: %s", self.name, server.name, flip.new.value, flip.old.value,
                 flip.reason)
-        if not flip.checked:
+        if flip.new is Verdict.DOWN and not flip.checked:
             return
         settings = self.upstream.settings
+        health = server.health
+        since = health.checked_since
+
+        def still() -> bool:
+            return health.checked is flip.new and health.checked_since == since
+
         if flip.new is Verdict.DOWN:
             for session in list(self.sessions):
                 session.move_on(server)
@@ -165,10 +176,9 @@ class Frontend:
                 if count:
                     log.warning("%s: cut %d connections to %s", self.name, count, server.name)
         elif flip.new is Verdict.SICK and settings.on_down == "close":
-            self._evict(server, SICK, GRACE, lambda: server.health.state is Verdict.SICK,
-                        partial(self.upstream.pool.others_up, server), SPREAD)
+            self._evict(server, SICK, GRACE, still, partial(self.upstream.pool.others_up, server), SPREAD)
         elif flip.new is Verdict.DRAINING:
-            self._evict(server, DRAINED, settings.drain_timeout, lambda: server.health.state is Verdict.DRAINING)
+            self._evict(server, DRAINED, settings.drain_timeout, still)
 
     def _evict(self, server: Server, reason: str, after: float, still: Callable[[], bool],
                may: Callable[[], bool] = lambda: True, spread: float = 0.0) -> None:
@@ -187,17 +197,44 @@ class Frontend:
         server.manual = drain
         log.info("%s: server %s %s by the operator", self.name, server.name, "drained" if drain else "made ready")
 
+    def _new_rebalancer(self) -> Rebalancer:
+        def quiet(server: Server, seconds: float) -> Iterator[Session]:
+            return (each for each in self.of(server) if each.link is not None and each.link.idle() >= seconds)
+
+        return Rebalancer(self.upstream, quiet, lambda: bool(self.listeners))
+
+    def rebalance(self, *, dry_run: bool) -> dict[str, int]:
+        """Close every surplus connection that is quiet, or only count them; returns how many, by server name."""
+        return self._rebalancer.once(self._engine.now, dry_run=dry_run)
+
     def reconcile(self, settings: Proxy, node_id: str) -> tuple[list[Server], list[Server]]:
-        """Go over to new settings, live connections included; returns the servers added and removed."""
-        changed = settings != self.upstream.settings
+        """Go over to new settings, live connections included; returns the servers added and removed.
+
+        Those are to be given their addresses, and then `retire`d: their clients may turn to the ones added.
+        """
+        retuned = _without_places(settings) != _without_places(self.upstream.settings)
+        resettled = settings.rebalance != self.upstream.settings.rebalance
         self.upstream.settings = settings
+        if resettled:
+            self._engine.wheel.drop(self._rebalancer)
+            self._rebalancer = self._new_rebalancer()
+            self._engine.at(self._rebalancer, self._engine.now)
         added, removed = self.upstream.pool.reconcile(settings, node_id, self._engine.now)
-        for server in removed:
-            self.retire(server)
-        if changed:
+        if added:
+            self._welcome_back({server.key: server for server in added})
+        if retuned:
             for session in list(self.sessions):
                 session.refresh()
         return added, removed
+
+    def _welcome_back(self, added: dict[tuple[str, str], Server]) -> None:
+        """Count connections that a server still has from before it was removed as its own again: it may keep them."""
+        for session in self.sessions:
+            server = session.server and added.get(session.server.key)
+            if server and session.lease is not None:
+                session.lease.server.connections -= 1
+                session.lease.server = server
+                server.connections += 1
 
     def retire(self, server: Server) -> None:
         """Let the connections of a removed server live on for drain_timeout, then cut them."""
@@ -235,6 +272,10 @@ class Frontend:
                 proxy=self.name, server=session.server.name if session.server else "", client=socks.name(session.peer),
                 age_seconds=age, idle_seconds=min(idle, age), bytes_in=to_server, bytes_out=to_client))
         return views
+
+
+def _without_places(settings: Proxy) -> Proxy:
+    return replace(settings, listen=(), servers=())
 
 
 def _view(server: Server, live: list[int], now: float) -> ServerView:

@@ -26,5 +26,8 @@ class Plane(Protocol):
     async def set_drain(self, server: str, drain: bool) -> bool:
         """Take `server` out of rotation in every proxy that has it, or put it back; False if none has it."""
 
+    async def rebalance(self, dry_run: bool) -> dict[str, int]:
+        """Close quiet surplus connections once, or only count them; returns how many, by server name."""
+
     async def stop(self, timeout: float) -> None:
         """Stop accepting, let connections end for at most `timeout` seconds, then cut what is left."""

@@ -32,10 +32,10 @@ NEVER = 3600.0
 
 
 @given(st.floats(0.1, NEVER), st.integers())
-def test_the_interval_varies_by_a_fifth(interval: float, seed: int) -> None:
+def test_the_interval_varies_by_a_tenth(interval: float, seed: int) -> None:
     """So that many nodes spread out, and none drifts."""
     delay = next_delay(interval, False, random.Random(seed))
-    assert 0.8 * interval <= delay <= 1.2 * interval
+    assert 0.9 * interval <= delay <= 1.1 * interval
 
 
 def test_the_interval_varies_about_its_middle() -> None:
@@ -43,8 +43,8 @@ def test_the_interval_varies_about_its_middle() -> None:
     rng = random.Random(1)
     delays = [next_delay(5.0, False, rng) for _ in range(2000)]
     assert 4.9 < sum(delays) / len(delays) < 5.1
-    assert min(delays) < 4.1
-    assert max(delays) > 5.9
+    assert min(delays) < 4.6
+    assert max(delays) > 5.4
 
 
 @pytest.mark.parametrize(("interval", "expected"), [(NEVER, 1.0), (5.0, 1.0), (1.0, 1.0), (0.3, 0.3)])
