@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from hypothesis import strategies as st
@@ -30,8 +32,8 @@ words = st.text(
     min_size=1,
     max_size=9,
 )
-ipv4 = st.ip_addresses(v=4).map(str).filter(lambda host: host != "0.0.0.0" and not host.startswith("127."))
-ipv6 = st.ip_addresses(v=6).map(str).filter(lambda host: host not in ("::", "::1"))
+ipv4 = st.integers(128 << 24, (1 << 32) - 1).map(lambda n: str(IPv4Address(n)))
+ipv6 = st.integers(2, (1 << 128) - 1).map(lambda n: str(IPv6Address(n)))
 labels = st.builds("{}{}z".format, st.sampled_from("abc09"), st.text("az09-", max_size=3))
 hosts = (
     ipv4
@@ -52,6 +54,7 @@ def durations(draw: st.DrawFn, low: float, high: float, zero: bool) -> float:
     return draw(st.sampled_from([low, high])) * 1.0
 
 
+@cache
 def values(hint: Any) -> st.SearchStrategy[Any]:
     """Return a strategy for what `hint` allows."""
     match constraint(required(hint)):
@@ -71,32 +74,34 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
             raise TypeError(other)
 
 
-def records(cls: Any, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Return a strategy for a dataclass of the model; a key that is not in `given` is random or left out."""
-    keys = {
-        f.name: st.just(f.default) | values(members(cls)[f.name])
-        for f in fields(cls)
-        if f.default is not MISSING and f.name not in given
-    }
-    return st.builds(cls, **keys, **given)
+@st.composite
+def records(draw: st.DrawFn, /, cls: Any, **given: st.SearchStrategy[Any]) -> Any:
+    """Draw a dataclass of the model; of the keys that are not in `given`, up to four are not the default."""
+    others = [f.name for f in fields(cls) if f.default not in (MISSING, None, "") and f.name not in given]
+    chosen = draw(st.lists(st.sampled_from(others), max_size=4, unique=True))
+    keys = {name: values(members(cls)[name]) for name in chosen} | given
+    return cls(**{name: draw(each) for name, each in keys.items()})
 
 
 servers = records(Server, name=names | st.just(""), address=addresses)
-health = records(Health, cert_file=st.none(), key_file=st.none()) | records(Health, cert_file=words, key_file=words)
+maybe = st.none() | words
+health = records(Health, ca_file=maybe, server_name=st.none() | labels) | records(
+    Health, cert_file=words, key_file=words
+)
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     """Draw a configuration that `load` takes."""
-    bound = st.builds(Address, st.ip_addresses().map(str), st.integers(10000, 65535))  # no port of a server
-    listens = iter(draw(st.lists(bound, min_size=9, max_size=9, unique=True)))
+    bound = st.builds(Address, st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "::"]), st.integers(10000, 65535))
+    listens = iter(draw(st.lists(bound, min_size=7, max_size=7, unique=True)))
     proxies = {}
     for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
         proxies[name] = draw(
             records(
                 Proxy,
                 listen=st.just(tuple(next(listens) for _ in range(draw(st.integers(1, 2))))),
-                servers=st.lists(servers, min_size=1, max_size=4, unique_by=lambda s: s.name)
+                servers=st.lists(servers, min_size=1, max_size=3, unique_by=lambda s: s.name)
                 .map(tuple)
                 .filter(lambda many: not all(s.down for s in many)),
                 connect_timeout=durations(0.01, 3, zero=False),
@@ -107,7 +112,25 @@ def configs(draw: st.DrawFn) -> Config:
             )
         )
     admin = st.none() | st.just(Admin(listen=next(listens)))
-    return draw(records(Config, proxies=st.just(proxies), admin=admin, log=records(Log)))
+    config: Config = draw(records(Config, proxies=st.just(proxies), admin=admin, log=records(Log)))
+    return config
+
+
+@st.composite
+def successors(draw: st.DrawFn, old: Config) -> Config:
+    """Draw what `old` might become: things added, removed, changed, and addresses moved from proxy to proxy."""
+    new = draw(configs())
+    every = [*old.proxies.items(), *new.proxies.items()]
+    free = draw(st.permutations(sorted({a for _, proxy in every for a in proxy.listen}, key=str)))
+    proxies = {}
+    for name in draw(st.lists(st.sampled_from([name for name, _ in every]), min_size=1, max_size=4, unique=True)):
+        origin = draw(st.sampled_from([proxy for _, proxy in every]))
+        kept = [replace(s, weight=draw(st.just(s.weight) | st.just(7))) for s in old.proxies.get(name, origin).servers]
+        both = {server.name: server for server in (*origin.servers, *kept)}
+        several = draw(st.lists(st.sampled_from(sorted(both)), min_size=1, unique=True))
+        listen = tuple(free.pop() for _ in range(min(len(free), draw(st.integers(0, 2)))))
+        proxies[name] = replace(origin, servers=tuple(both[each] for each in several), listen=listen)
+    return replace(draw(st.sampled_from([old, new])), proxies=proxies)
 
 
 def written(value: Any, *, terse: bool) -> Any:

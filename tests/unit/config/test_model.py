@@ -21,10 +21,15 @@ SCALARS = {Address, Duration, Literally, Text, Whole}
 RECORDS = [v for v in vars(model).values() if isinstance(v, type) and is_dataclass(v) and v not in SCALARS]
 """The classes that stand for mappings of the file."""
 
-KEYS = [pytest.param(cls, field, id=f"{cls.__name__}.{field.name}") for cls in RECORDS for field in fields(cls)]
+KEYS = [(cls, field) for cls in RECORDS for field in fields(cls)]
 
 
-@pytest.mark.parametrize(("record", "field"), KEYS)
+def named(value: Any) -> str:
+    """Return what a class or a field is called, for the name of a test."""
+    return str(getattr(value, "__name__", None) or value.name)
+
+
+@pytest.mark.parametrize(("record", "field"), KEYS, ids=named)
 def test_the_commented_file_shows_every_key(record: type, field: Any) -> None:
     """In force, or commented out where the default is to have none."""
     key = rf"^ *(- |- {{)?{'(# )?' if field.default is None else ''}{field.name}:( |$)"
@@ -56,7 +61,10 @@ def test_the_contracts_own_example_is_valid() -> None:
     )
 
 
-@pytest.mark.parametrize(("record", "field"), [p for p in KEYS if p.values[1].default not in (MISSING, None, "")])
+DEFAULTS = [(cls, field) for cls, field in KEYS if field.default not in (MISSING, None, "")]
+
+
+@pytest.mark.parametrize(("record", "field"), DEFAULTS, ids=named)
 def test_every_default_is_a_value_that_a_file_may_give(record: type, field: Any) -> None:
     """Its limits admit it, and it has the type that reading gives: a duration is a float."""
     found = read(members(record)[field.name], write(field.default))
@@ -65,7 +73,11 @@ def test_every_default_is_a_value_that_a_file_may_give(record: type, field: Any)
 
 def test_only_what_nobody_can_guess_must_be_given() -> None:
     """Everything else has a default."""
-    needed = [p.id for p in KEYS if p.values[1].default is MISSING and p.values[1].default_factory is MISSING]
+    needed = [
+        f"{cls.__name__}.{field.name}"
+        for cls, field in KEYS
+        if field.default is MISSING and field.default_factory is MISSING
+    ]
     assert needed == ["Server.address", "Proxy.listen", "Proxy.servers", "Admin.listen", "Config.proxies"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 
 from lbproxy.config.load import loads
 from lbproxy.config.model import Config
@@ -95,6 +95,7 @@ def test_what_an_editor_cannot_mark_is_known(name: str) -> None:
     VALIDATOR.validate(data(DATA / f"bad-{name}.yaml"))
 
 
+@settings(max_examples=50)
 @given(configs())
 def test_what_load_takes_is_valid(config: Config) -> None:
     """Whatever is in it."""
