@@ -3,6 +3,7 @@
 #   make test    style, types and every test (the tests of a program that is not installed are skipped)
 #   make check   style, types and the import rules only; seconds
 #   make compile  compile the hot modules in place with mypyc (needs gcc and Python's headers); the same source, faster
+#   make uncompile  take the compiled form away again
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
@@ -14,7 +15,7 @@ LOCK ?=
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 
-.PHONY: run test check compile bench bench-quick trials lock clean
+.PHONY: run test check compile test-compiled uncompile bench bench-quick trials lock clean
 
 run: $(installed)
 	@$(bin)/lbproxy demo
@@ -34,6 +35,13 @@ compile: $(installed)
 	$(bin)/mypyc $$($(bin)/python -c 'import glob, tomllib; \
 		hook = tomllib.load(open("pyproject.toml", "rb"))["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]; \
 		print(*(name for pattern in hook["include"] for name in sorted(glob.glob(pattern))))')
+
+test-compiled: compile
+	$(bin)/python -m pytest tests/live/test_relay.py tests/live/test_firstbyte.py tests/live/test_real_servers.py \
+		tests/process/test_upgrade.py; status=$$?; $(MAKE) --no-print-directory uncompile; exit $$status
+
+uncompile:
+	@find . -path ./$(VENV) -prune -o -name '*.so' -exec rm -f {} +
 
 bench: $(installed)
 	$(bin)/python bench/run.py
@@ -62,7 +70,6 @@ lock:
 		--output-file requirements.lock pyproject.toml -
 	@rm -rf $(VENV)/lock
 
-clean:
-	find . -path ./$(VENV) -prune -o -name '*.so' -exec rm -f {} +
+clean: uncompile
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find lbproxy tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

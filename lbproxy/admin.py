@@ -72,7 +72,7 @@ class AdminServer:
         """Bind and begin to answer, in tasks of `tasks`; if it cannot, warn once and go on trying."""
         self._tasks = tasks
         if (why := await self._bind()) is not None:
-            log.warning("admin: cannot listen on %s: %s; trying again every %g s, the proxies are not affected",
+            log.warning("cannot listen on %s: %s; trying again every %g s, the proxies are not affected",
                         self._listen, why, RETRY_SECONDS)
             self._retrying = tasks.spawn(self._retry(), "admin bind")
 
@@ -108,7 +108,7 @@ class AdminServer:
             )
         except OSError as error:
             return os.strerror(error.errno) if error.errno else str(error)
-        log.info("admin: listening on %s", self._listen)
+        log.info("listening on %s", self._listen)
         return None
 
     async def _retry(self) -> None:
@@ -144,7 +144,7 @@ class AdminServer:
         except TimeoutError:
             return Reply(503, b"the data plane does not say how it is\n")
         except Exception:
-            log.exception("admin: %s failed", path)
+            log.exception("%s failed", path)
             return Reply(500, b"failed, the log says why\n")
 
 
@@ -169,10 +169,10 @@ class _Client:
         try:
             await self._converse()
         except h11.RemoteProtocolError as error:
-            log.debug("admin: refused a request: %s", error)
+            log.debug("refused a request: %s", error)
             await self._refuse(error.error_status_hint)
         except OSError as error:  # the peer left, or took too long to take an answer
-            log.debug("admin: a client is gone: %s", error)
+            log.debug("a client is gone: %s", error)
 
     async def _converse(self) -> None:
         patience = REQUEST_TIMEOUT
@@ -228,7 +228,7 @@ class _Client:
             await self._send(Reply(status, b"bad request\n", headers=(("Connection", "close"),)), body=True)
             await self._linger()
         except OSError:
-            log.debug("admin: a refused client is gone")
+            log.debug("a refused client is gone")
 
     async def _send(self, reply: Reply, *, body: bool) -> None:
         """Write `reply`. Raises OSError if the peer is gone or does not take it in time."""

@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from math import inf
 from socket import SocketType
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from lbproxy import __version__
 from lbproxy import sock as socks
-from lbproxy.attend import Attendant, rehearse
+from lbproxy.attend import Attendant, Known, look_up, rehearse
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config, Proxy
 from lbproxy.frontend import SHUTDOWN, Frontend
 from lbproxy.handover import Parcel
+from lbproxy.identity import node_id
 from lbproxy.inherit import Frozen, Heritage, adopt
-from lbproxy.keeper import LISTENER, Keeper, Store
+from lbproxy.keeper import MARKS, Keeper, Store, stored_name
 from lbproxy.listener import Gate
 from lbproxy.parcels import parcel_of
+from lbproxy.rebalance import sum_up
 from lbproxy.relay.engine import Engine
 from lbproxy.relay.marks import Marks
 from lbproxy.session import Session
@@ -32,25 +33,6 @@ from lbproxy.snapshot import ConnectionView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
-
-_FIRST_LOOK_UP: Final = 1.0
-"""Seconds that a start waits at most for host names: the port should be open soon, and names are looked up on."""
-
-
-def node_id(config: Config) -> str:
-    """Return what seeds the order of equal servers: configured, or the machine id, or the host name."""
-    if config.node_id != "auto":
-        return config.node_id
-    try:
-        machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        machine_id = ""
-    return machine_id or socket.gethostname()
-
-
-def _stored_name(address: Address) -> str:
-    """Return the fd store's name of a listener; a colon would end it."""
-    return f"{LISTENER}-{address}".replace(":", ".")
 
 
 class App:
@@ -63,6 +45,7 @@ class App:
         self._store = store
         self._keeper: Keeper | None = None
         self._frozen: list[Frozen] = []
+        self._still = False
         self.marks: Marks | None = None
         """Of the connections that are kept, None when none are."""
         self._inherited = dict(self._heritage.listeners)
@@ -72,7 +55,7 @@ class App:
         self._leaving: list[Frontend] = []
         self._tasks = Tasks()
         self._attendants: dict[Server, Attendant] = {}
-        self._stopped = False
+        self._stopped = True  # there is nothing to stop yet
 
     def inherit(self, listeners: Mapping[Address, SocketType]) -> None:
         """Use these sockets, which listen already, in place of binding their addresses in the next `apply`."""
@@ -84,52 +67,67 @@ class App:
         self.serve()
 
     async def prepare(self) -> None:
-        """Do all of `start` that can fail: bind, look up, but neither accept nor move anything."""
+        """Do all of `start` that can fail: look up, bind, but neither accept nor move anything."""
         rehearse(self._config)
+        known = await look_up(server for proxy in self._config.proxies.values() for server in proxy.servers)
         self._bound = self._bind({a: name for name, proxy in self._config.proxies.items() for a in proxy.listen})
         self._engine = Engine(asyncio.get_running_loop())
+        self._stopped = False
         self._gate = Gate.for_process()
         for name in self._config.proxies:
-            self._open(name)
-        try:
-            async with asyncio.timeout(_FIRST_LOOK_UP):
-                for attendant in self._attendants.values():
-                    await attendant.resolved.wait()
-        except TimeoutError:
-            pass
-        self.marks = self._heritage.marks or (Marks.create(self._gate.limit) if self._store is not None else None)
+            self._open(name, known)
+        self.marks = self._heritage.marks
+        if self.marks is None and self._store is not None:
+            self.marks = Marks.create(self._gate.limit)
+            self._store.store(MARKS, [self.marks.fd])
         if self.marks is not None:
             self._engine.marks = self.marks.page
-        for server in self._heritage.state.get("drained", ()):
-            self._drain(server, True)
 
     def serve(self) -> None:
         """Do the rest of `start`: accept, and let the connections of a predecessor go on."""
         heritage, self._heritage = self._heritage, Heritage()
-        self._frozen = adopt(heritage, self._engine, self.marks, self._frontends)
+        for server in heritage.state.get("drained", ()):
+            self._drain(server, True)
+        self._frozen = adopt(heritage, self._engine, self.marks, self._frontend_of)
         if self._store is not None and self.marks is not None:
-            keeper = self._keeper = Keeper(self._store, self.marks, self._connected, self.state)
-            keeper.begin(heritage.carrier)
+            keeper = self._keeper = Keeper(self._store, self.marks, self._sessions, self.state)
+            keeper.begin(heritage.carriers)
             self._tasks.spawn(self._keep(keeper), "keep")
         for name, proxy in self._config.proxies.items():
             for address in proxy.listen:
                 self._frontends[name].listen(address, self._bound.pop(address))
+        for address, sock in self._inherited.items():
+            log.info("no longer listening on %s", address)
+            sock.close()
+            self._forget(address)
+        self._inherited.clear()
         self._settle()
         self.thaw()
 
-    def _connected(self) -> Iterator[Session]:
-        return (session for frontend in self._frontends.values() for session in frontend.sessions)
+    def _frontend_of(self, proxy: str) -> Frontend:
+        """Return the proxy of that name; for one that is no longer configured, one to end its connections in."""
+        for frontend in self._all():
+            if frontend.name == proxy:
+                return frontend
+        settings = Proxy(listen=(), servers=())
+        pool = Pool(settings, node_id(self._config), monotonic())
+        self._leaving.append(Frontend(proxy, settings, self._engine, self._gate, pool, self._failed))
+        return self._leaving[-1]
+
+    def _sessions(self) -> Iterator[Session]:
+        return (session for frontend in self._all() for session in frontend.sessions)
 
     def state(self) -> dict[str, Any]:
         """Return what a successor must know besides the connections; see `inherit.Heritage`."""
         drained = {server.name for frontend in self._frontends.values()
                    for server in frontend.upstream.pool.servers if server.manual}
-        return {"drained": sorted(drained), "carrier": self._keeper.carrier_name if self._keeper else None}
+        return {"drained": sorted(drained), "carrier": self._keeper.number if self._keeper else 0}
 
     async def _keep(self, keeper: Keeper) -> None:
         while True:
             await asyncio.sleep(1)
-            keeper.sweep(monotonic())
+            if not self._still:
+                keeper.sweep(monotonic())
 
     def listeners(self) -> dict[Address, SocketType]:
         """Return the listening sockets."""
@@ -138,15 +136,17 @@ class App:
 
     def freeze(self) -> list[Parcel]:
         """Stop all movement and accepting; returns every connection, to be handed over."""
+        self._still = True
         for frontend in self._frontends.values():
             for listener in frontend.listeners.values():
                 listener.pause()
-        self._frozen = [(session, *session.freeze()) for frontend in self._frontends.values()
-                        for session in list(frontend.sessions)]
+                self._engine.wheel.drop(listener)
+        self._frozen = [(session, *session.freeze()) for session in list(self._sessions())]
         return [parcel_of(session, flight, rests) for session, flight, rests in self._frozen]
 
     def thaw(self) -> None:
         """Go on where `freeze` stopped: nobody has taken over."""
+        self._still = False
         frozen, self._frozen = self._frozen, []
         for session, flight, rests in frozen:
             session.thaw(flight, rests)
@@ -158,6 +158,7 @@ class App:
         """Leave everything, frozen, in the fd store; False if there is none. The process is to end now."""
         if self._keeper is None:
             return False
+        self._keeper.sweep(inf)
         parcels = self.freeze()
         if not self._keeper.leave(parcels):
             log.error("not all of %d connections could be left to the next process", len(parcels))
@@ -168,19 +169,23 @@ class App:
         bound = socks.listen_all({a: name for a, name in wanted.items() if a not in inherited})
         if self._store is not None:
             for address, sock in bound.items():
-                self._store.store(_stored_name(address), [sock.fileno()])
+                self._store.store(stored_name(address), [sock.fileno()])
         return inherited | bound
 
-    def _open(self, name: str) -> None:
+    def _forget(self, address: Address) -> None:
+        if self._store is not None:
+            self._store.forget(stored_name(address))
+
+    def _open(self, name: str, known: Known) -> None:
         settings = self._config.proxies[name]
         pool = Pool(settings, node_id(self._config), monotonic())
         frontend = Frontend(name, settings, self._engine, self._gate, pool, self._failed)
         self._frontends[name] = frontend
         for server in pool.servers:
-            self._attend(frontend, server)
+            self._attend(frontend, server, known)
 
-    def _attend(self, frontend: Frontend, server: Server) -> None:
-        self._attendants[server] = Attendant(self._tasks, frontend.upstream, server)
+    def _attend(self, frontend: Frontend, server: Server, known: Known) -> None:
+        self._attendants[server] = Attendant(self._tasks, frontend.upstream, server, known)
 
     def _failed(self, server: Server) -> None:
         attendant = self._attendants.get(server)
@@ -188,7 +193,7 @@ class App:
             attendant.poke()
 
     def _settle(self) -> None:
-        for frontend in self._frontends.values():
+        for frontend in self._all():
             frontend.log_access = self._config.log.access
             if self._keeper is not None:
                 frontend.unkept = self._keeper.left
@@ -197,14 +202,16 @@ class App:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
         rehearse(config)
+        known = await look_up(server for each in plan.proxies for server in each.servers_added)
         bound = self._bind({address: each.name for each in plan.proxies for address in each.listen_opened})
+        # From here on nothing fails and nothing waits: no client ever meets half of a configuration.
         self._config = config
         self._generation += 1
         for name, proxy in config.proxies.items():
             if name in self._frontends:
-                self._reconcile(self._frontends[name], proxy)
+                self._reconcile(self._frontends[name], proxy, known)
             else:
-                self._open(name)
+                self._open(name, known)
         for move in plan.moved:
             listener = self._frontends[move.source].take_listener(move.address)
             self._frontends[move.target].adopt(move.address, listener)
@@ -213,14 +220,14 @@ class App:
                 self._frontends[each.name].listen(address, bound[address])
             for address in each.listen_closed:
                 self._frontends[each.name].close_listener(address)
-                if self._store is not None:
-                    self._store.forget(_stored_name(address))
+                self._forget(address)
             if each.new is None:
                 self._retire(self._frontends.pop(each.name))
+        self._frontends = {name: self._frontends[name] for name in config.proxies}
         self._settle()
         return plan.lines()
 
-    def _reconcile(self, frontend: Frontend, settings: Proxy) -> None:
+    def _reconcile(self, frontend: Frontend, settings: Proxy, known: Known) -> None:
         old = {server: server.settings for server in frontend.upstream.pool.servers}
         health = frontend.upstream.settings.health
         added, removed = frontend.reconcile(settings, node_id(self._config))
@@ -228,15 +235,17 @@ class App:
             self._attendants.pop(server).stop()
         for server in frontend.upstream.pool.servers:
             if server in added:
-                self._attend(frontend, server)
+                self._attend(frontend, server, known)
             elif settings.health != health or server.settings.down != old[server].down:
                 self._attendants[server].check()
+        for server in removed:
+            frontend.retire(server)
 
     def _retire(self, frontend: Frontend) -> None:
         for server in frontend.upstream.pool.servers:
             self._attendants.pop(server).stop()
             frontend.retire(server)
-        self._leaving.append(frontend)
+        self._leaving = [each for each in (*self._leaving, frontend) if each.sessions]
 
     async def snapshot(self) -> Snapshot:
         """Return the state of everything; its `config` part is filled in by the caller."""
@@ -267,6 +276,10 @@ class App:
             frontend.set_drain(match, drain)
         return bool(found)
 
+    async def rebalance(self, dry_run: bool) -> dict[str, int]:
+        """Close quiet surplus connections once, or only count them; returns how many, by server name."""
+        return sum_up(frontend.rebalance(dry_run=dry_run) for frontend in self._frontends.values())
+
     async def stop(self, timeout: float) -> None:
         """Stop accepting, let connections end for at most `timeout` seconds, then cut what is left."""
         if self._stopped:
@@ -274,9 +287,11 @@ class App:
         for frontend in self._all():
             for address in list(frontend.listeners):
                 frontend.close_listener(address)
-        until = monotonic() + timeout
-        while any(frontend.sessions for frontend in self._all()) and monotonic() < until:
-            await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._gate.emptied()
+        except TimeoutError:
+            pass
         self._stopped = True
         for frontend in self._all():
             frontend.close(SHUTDOWN)

@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from lbproxy import resolve
 from lbproxy.balance.health import Outcome
 from lbproxy.balance.server import Server
-from lbproxy.checker import Checker
 from lbproxy.config.model import Config
-from lbproxy.probe import Probe
+from lbproxy.config.model import Server as ServerConfig
 from lbproxy.tasks import Tasks
 from lbproxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from lbproxy.checker import Checker
+
+Known = resolve.Known
 
 
 def rehearse(config: Config) -> None:
     """Make every probe that `config` asks for, to see that it can be made; raises LbproxyError if not."""
     for proxy in config.proxies.values():
         if proxy.health is not None:
+            from lbproxy.probe import Probe  # whoever restarts without checks need not wait for it
+
             Probe(proxy.health, str(proxy.servers[0].address)).close()
 
 
-class Attendant:
-    """Looks after one server until `stop`. `resolved` is set once its first look-up is over, at once for an address."""
+async def look_up(servers: Iterable[ServerConfig]) -> Known:
+    """Return the endpoints of servers that are about to be attended, as far as they can be known within a second."""
+    return await resolve.first_look_up(server.address for server in servers)
 
-    def __init__(self, tasks: Tasks, upstream: Upstream, server: Server) -> None:
+
+class Attendant:
+    """Looks after one server until `stop`; `known` holds the endpoints that it begins with."""
+
+    def __init__(self, tasks: Tasks, upstream: Upstream, server: Server, known: Known) -> None:
         self._tasks = tasks
         self._upstream = upstream
         self._server = server
-        self._running: list[asyncio.Task[None]] = []
+        self._resolving: asyncio.Task[None] | None = None
         self._resolver: resolve.Resolver | None = None
         self._checker: Checker | None = None
         self._checking: asyncio.Task[None] | None = None
-        self.resolved = asyncio.Event()
-        if resolve.literal(server):
-            self.resolved.set()
-        else:
-            self._resolver = resolve.Resolver(server, self.resolved)
-            self._running.append(tasks.spawn(self._resolver.run(), f"resolve {server.name}"))
+        address = server.settings.address
+        server.endpoints = list(known.get(address, ()))
+        if resolve.literal(address) is None:
+            self._resolver = resolve.Resolver(server)
+            self._resolving = tasks.spawn(self._resolver.run(), f"resolve {server.name}")
         self.check()
 
     def check(self) -> None:
@@ -52,6 +64,9 @@ class Attendant:
         if health is None or server.settings.down:
             self._upstream.uncheck(server, monotonic())
             return
+        from lbproxy.checker import Checker
+        from lbproxy.probe import Probe
+
         probe = Probe(health, str(server.settings.address))
         self._checker = Checker(health, probe, partial(getattr, server, "endpoints"), self._observe)
         self._checking = self._tasks.spawn(self._checker.run(), f"check {server.name}")
@@ -71,5 +86,5 @@ class Attendant:
 
     def stop(self) -> None:
         """Look after it no longer."""
-        for task in (*self._running, *filter(None, [self._checking])):
+        for task in filter(None, (self._resolving, self._checking)):
             task.cancel()

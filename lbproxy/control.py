@@ -112,7 +112,7 @@ class ControlServer:
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     await writer.drain()
         except OSError:
-            log.debug("control: the client left before it had its answer")
+            log.debug("the client left before it had its answer")
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -128,7 +128,7 @@ class ControlServer:
         except LbproxyError as error:
             return {"error": str(error)}
         except Exception:
-            log.exception("control: command %s failed", name)
+            log.exception("command %s failed", name)
             return {"error": f"command {name} failed, the daemon's log says why"}
 
 

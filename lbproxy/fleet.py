@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,14 +18,15 @@ from time import monotonic
 from typing import Any, Final
 
 from lbproxy import sock as socks
-from lbproxy import worker
 from lbproxy.attend import rehearse
 from lbproxy.balance.health import SEVERITY, Verdict
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
+from lbproxy.rebalance import sum_up
 from lbproxy.snapshot import ConnectionView, Histogram, ProxyView, ServerView, Snapshot
 from lbproxy.tasks import Tasks
+from lbproxy.worker import PATIENCE, Worker
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Fleet:
         self._config = config
         self._size = size
         self._listeners = dict(listeners or {})
-        self._crew: list[_Hand] = []
+        self._crew: list[Worker] = []
         self._tasks = Tasks()
         self._generation = 1
         self._started = monotonic()
@@ -53,30 +52,45 @@ class Fleet:
     async def start(self) -> None:
         """Bind every listen address and start the workers. Raises LbproxyError, with nothing left bound."""
         rehearse(self._config)
-        self._listeners |= socks.listen_all(
-            {address: name for name, proxy in self._config.proxies.items() for address in proxy.listen
-             if address not in self._listeners})
-        for number in range(self._size):
-            self._crew.append(await self._hire(number))
+        wanted = {address: name for name, proxy in self._config.proxies.items() for address in proxy.listen}
+        for address in self._listeners.keys() - wanted:
+            self._listeners.pop(address).close()
+        self._listeners |= socks.listen_all({a: name for a, name in wanted.items() if a not in self._listeners})
+        crew = await asyncio.gather(*map(self._hire, range(self._size)), return_exceptions=True)
+        self._crew = [each for each in crew if isinstance(each, Worker)]
+        for problem in crew:
+            if isinstance(problem, BaseException):
+                await self.stop(0)
+                raise problem
 
-    async def _hire(self, number: int) -> _Hand:
-        hand = _Hand(number)
-        await hand.start(self._config, self._listeners)
-        for server in self._drained:
-            await hand.call("set_drain", server, True)
-        self._tasks.spawn(self._replace_when_gone(hand), f"worker {number}")
-        return hand
+    async def _hire(self, number: int) -> Worker:
+        """Start a worker and bring it up to date with what happens meanwhile. Raises LbproxyError."""
+        worker = Worker(number, self._tasks)
+        try:
+            config, listeners = self._config, dict(self._listeners)
+            await worker.start(config, listeners)
+            while config is not self._config:
+                config, known, listeners = self._config, listeners, dict(self._listeners)
+                await worker.call("apply", config, listeners={a: s for a, s in listeners.items() if a not in known})
+            for server in set(self._drained):
+                await worker.call("set_drain", server, True)
+        except BaseException:
+            await worker.dismiss()
+            raise
+        self._tasks.spawn(self._replace_when_gone(worker), f"worker {number}")
+        return worker
 
-    async def _replace_when_gone(self, hand: _Hand) -> None:
-        status = await hand.process.wait()
+    async def _replace_when_gone(self, worker: Worker) -> None:
+        status = await worker.ended()
+        await worker.dismiss()
         while not self._stopping:
             log.error("worker %d (pid %d) has ended with status %d: its connections are lost, starting another",
-                      hand.number, hand.process.pid, status)
+                      worker.number, worker.pid, status)
             await asyncio.sleep(_AGAIN)
             try:
-                self._crew[hand.number] = await self._hire(hand.number)
-            except (OSError, LbproxyError, asyncio.IncompleteReadError) as error:
-                log.error("worker %d cannot be started: %s", hand.number, error)
+                self._crew[worker.number] = await self._hire(worker.number)
+            except LbproxyError as error:
+                log.error("worker %d cannot be started: %s", worker.number, error)
             else:
                 return
 
@@ -88,17 +102,23 @@ class Fleet:
         self._config = config
         self._generation += 1
         self._listeners.update(opened)
+        closed = [self._listeners.pop(address) for each in plan.proxies for address in each.listen_closed]
+        servers = [server for proxy in config.proxies.values() for server in proxy.servers]
+        self._drained &= {name for server in servers for name in (server.name, str(server.address))}
         await self._ask("apply", config, listeners=opened)
-        for each in plan.proxies:
-            for address in each.listen_closed:
-                self._listeners.pop(address).close()
+        for sock in closed:
+            sock.close()
         return plan.lines()
 
     async def _ask(self, verb: str, *arguments: object, listeners: Mapping[Address, SocketType] | None = None,
-                   ) -> list[Any]:
-        """Return the answers of the workers that are there to answer."""
+                   patience: float = PATIENCE) -> list[Any]:
+        """Return the answers of the workers that answer."""
         answers = await asyncio.gather(
-            *(hand.call(verb, *arguments, listeners=listeners) for hand in self._crew), return_exceptions=True)
+            *(worker.call(verb, *arguments, listeners=listeners, patience=patience) for worker in self._crew),
+            return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                log.warning("%s: %s", verb, answer)
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     async def snapshot(self) -> Snapshot:
@@ -106,7 +126,9 @@ class Fleet:
         snapshots: list[Snapshot] = await self._ask("snapshot")
         if not snapshots:
             raise LbproxyError("no worker process answers")
-        proxies = [reduce(_add_proxies, views) for views in zip(*(s.proxies for s in snapshots), strict=False)]
+        views = [view for snapshot in snapshots for view in snapshot.proxies]
+        proxies = [reduce(_add_proxies, same) for name in self._config.proxies
+                   if (same := [view for view in views if view.name == name])]
         return replace(snapshots[0], pid=os.getpid(), uptime_seconds=monotonic() - self._started,
                        generation=self._generation, proxies=tuple(proxies))
 
@@ -121,50 +143,20 @@ class Fleet:
             (self._drained.add if drain else self._drained.discard)(server)
         return found
 
+    async def rebalance(self, dry_run: bool) -> dict[str, int]:
+        """Close quiet surplus connections once, in every worker for itself; returns how many, by server name."""
+        return sum_up(await self._ask("rebalance", dry_run))
+
     async def stop(self, timeout: float) -> None:
         """Have every worker stop, and wait for it."""
         self._stopping = True
         for sock in self._listeners.values():
             sock.close()
         self._listeners.clear()
-        await self._ask("stop", timeout)
-        for hand in self._crew:
-            await hand.process.wait()
+        if timeout:
+            await self._ask("stop", timeout, patience=timeout + PATIENCE)
+        await asyncio.gather(*(worker.dismiss() for worker in self._crew))
         await self._tasks.cancel()
-
-
-class _Hand:
-    """One worker process, seen from here. Calls go one at a time."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.process: asyncio.subprocess.Process
-        self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
-        self._channel: socket.socket
-        self._turn = asyncio.Lock()
-
-    async def start(self, config: Config, listeners: Mapping[Address, SocketType]) -> None:
-        calls, its_calls = socket.socketpair()
-        self._channel, its_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its_calls, its_channel:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "lbproxy.worker", str(its_calls.fileno()), str(its_channel.fileno()),
-                pass_fds=(its_calls.fileno(), its_channel.fileno()))
-        calls.setblocking(False)
-        self._reader, self._writer = await asyncio.open_connection(sock=calls)
-        worker.send_listeners(self._channel, dict(listeners))
-        await worker.send(self._writer, (config, list(listeners)))
-        await worker.receive(self._reader)
-
-    async def call(self, verb: str, *arguments: object,
-                   listeners: Mapping[Address, SocketType] | None = None) -> Any:
-        """Have the worker's App do `verb`; returns what it returned."""
-        async with self._turn:
-            if listeners:
-                worker.send_listeners(self._channel, dict(listeners))
-            await worker.send(self._writer, (verb, list(listeners or ()), arguments))
-            return await worker.receive(self._reader)
 
 
 def _counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
