@@ -106,6 +106,7 @@ def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:
 def accept(listener: SocketType) -> tuple[SocketType, tuple[Any, ...]]:
     """Accept one connection, without Python's socket class around it: that would cost memory and time on each."""
     fd, peer = listener._accept()  # type: ignore[attr-defined]  # what socket.accept itself is made of
+    os.set_blocking(fd, False)
     return SocketType(listener.family, listener.type, listener.proto, fd), peer
 
 

@@ -99,6 +99,7 @@ class Engine:
         """When the batch at hand began (time.monotonic)."""
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
+        self.views = [self.view]
         self.marks: bytearray | mmap = bytearray()
         """Where links that are kept mark what they hold (`marks`)."""
         self.pipes = PipePool()

@@ -210,7 +210,7 @@ class Link(Watched):
             self._owner, self._frozen = self._frozen, None
         self.preload(rests)
         for flow in (self.up, self.down):
-            flow.readable = flow.thorough = True
+            flow.readable = flow.thorough = flow.state == OPEN
         self._engine.add(self._client_fd, self)
         self._engine.add(self._server_fd, self)
         self.resume()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -113,6 +114,7 @@ class Bench:
                 far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             far.connect(listener.getsockname())
             near = self.keep(listener.accept()[0])
+        os.set_blocking(near.fileno(), False)
         if send_buffer:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         for sock in (far, near):
