@@ -140,16 +140,18 @@ class App:
         for frontend in self._frontends.values():
             for listener in frontend.listeners.values():
                 listener.pause()
-                self._engine.wheel.drop(listener)
         self._frozen = [(session, *session.freeze()) for session in list(self._sessions())]
         return [parcel_of(session, flight, rests) for session, flight, rests in self._frozen]
 
     def thaw(self) -> None:
         """Go on where `freeze` stopped: nobody has taken over."""
-        self._still = False
-        frozen, self._frozen = self._frozen, []
+        self._still, frozen, self._frozen = False, self._frozen, []
         for session, flight, rests in frozen:
-            session.thaw(flight, rests)
+            try:
+                session.thaw(flight, rests)
+            except Exception:
+                log.exception("a connection met a bug and is closed")
+                session.crashed()
         for frontend in self._frontends.values():
             for listener in frontend.listeners.values():
                 listener.go_on()
@@ -159,9 +161,8 @@ class App:
         if self._keeper is None:
             return False
         self._keeper.sweep(inf)
-        parcels = self.freeze()
-        if not self._keeper.leave(parcels):
-            log.error("not all of %d connections could be left to the next process", len(parcels))
+        if not self._keeper.leave(self.freeze()):
+            log.error("not all of %d connections could be left to the next process", len(self._frozen))
         return True
 
     def _bind(self, wanted: Mapping[Address, str]) -> dict[Address, SocketType]:

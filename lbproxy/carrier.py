@@ -14,50 +14,57 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
+from lbproxy.errors import HandoverError
 from lbproxy.handover import MAX_FDS, Parcel, decode, encode, encode_state
 
 _ROOM: Final = 64 << 20
-"""Bytes of send buffer asked for; the kernel cuts it to net.core.wmem_max. Without CAP_NET_ADMIN and with the usual
-212992, some 85 full messages fit, each with a hundred connections."""
+"""Bytes of send buffer asked for; the kernel cuts it to net.core.wmem_max, which is 212992 on ordinary machines."""
 _PER_MESSAGE: Final = 100
+_SO_PEEK_OFF: Final = 42
+"""socket(7): a peek begins where the last one ended. Python has no name for it."""
 _LONGEST: Final = 256 * 1024
 
 
 class Carrier:
     """The sending end of a pair, and the receiving end for as long as it is not given away."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = _ROOM) -> None:
+        """`room` is its size in bytes. Raises OSError when there are no descriptors left."""
         self.sender, self.receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
+        self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
         self.sender.setblocking(False)
         self.entries = 0
         """Connections sent since the beginning."""
 
     def send(self, parcels: Iterable[Parcel]) -> bool:
-        """Send connections; False if there is no room for all of them."""
+        """Send connections; False if there is no room or no descriptor for all of them."""
         batch: list[tuple[Parcel, str]] = []
         fds: list[int] = []
-        for parcel in parcels:
-            roles, more = parcel.fds()
-            if len(fds) + len(more) > MAX_FDS or len(batch) == _PER_MESSAGE:
-                if not self._send(batch, fds):
-                    _close_memfds([(parcel, roles)], more)
-                    return False
-                batch, fds = [], []
-            batch.append((parcel, roles))
-            fds += more
-        return not batch or self._send(batch, fds)
-
-    def _send(self, batch: list[tuple[Parcel, str]], fds: list[int]) -> bool:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         try:
-            self.sender.sendmsg([encode(batch)], rights)
-        except OSError:  # EAGAIN: the buffer is full; ETOOMANYREFS: more in flight than RLIMIT_NOFILE allows
+            for parcel in parcels:
+                roles, more = parcel.fds()
+                if len(fds) + len(more) > MAX_FDS or len(batch) == _PER_MESSAGE:
+                    full, with_them, batch, fds = batch, fds, [(parcel, roles)], more
+                    self._send(full, with_them)
+                else:
+                    batch.append((parcel, roles))
+                    fds += more
+            if batch:
+                full, with_them, batch, fds = batch, fds, [], []
+                self._send(full, with_them)
+        except OSError:  # EAGAIN: it is full; ETOOMANYREFS: more in flight than RLIMIT_NOFILE allows; EMFILE: no memfd
             return False
         finally:
             _close_memfds(batch, fds)
-        self.entries += len(batch)
         return True
+
+    def _send(self, batch: list[tuple[Parcel, str]], fds: list[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        try:
+            self.sender.sendmsg([encode(batch)], rights)
+        finally:
+            _close_memfds(batch, fds)
+        self.entries += len(batch)
 
     def send_state(self, state: dict[str, Any]) -> bool:
         """Send the state of the process; False if there is no room for it."""
@@ -73,22 +80,39 @@ class Carrier:
         self.receiver.close()
 
 
-def receive(sock: socket.socket, until_closed: bool = False) -> tuple[list[Parcel], dict[str, Any]]:
-    """Return everything that is in flight towards `sock`, and the last state. Raises HandoverError.
+def receive_message(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Return the next message and the descriptors that came with it; Python 3.11's recv_fds forgets its flags."""
+    fds = array.array("i")
+    room = socket.CMSG_LEN(MAX_FDS * fds.itemsize)
+    message, rights, _, _ = sock.recvmsg(_LONGEST, room, socket.MSG_CMSG_CLOEXEC | flags)
+    for _, _, data in rights:
+        fds.frombytes(data[:len(data) - len(data) % fds.itemsize])
+    return message, list(fds)
 
-    With `until_closed` it waits for more until the sender has closed its end.
+
+def receive(sock: socket.socket, until_closed: bool = False) -> tuple[list[Parcel], dict[str, Any], list[str]]:
+    """Return everything that is in flight towards `sock`, the last state, and what was wrong with messages.
+
+    It stays in flight, for the next process should this one not get as far as to send it on. With `until_closed` it is
+    taken out instead, and more is waited for until the sender has closed its end.
     """
+    if not until_closed:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
     parcels: list[Parcel] = []
     state: dict[str, Any] = {}
-    flags = socket.MSG_CMSG_CLOEXEC | (0 if until_closed else socket.MSG_DONTWAIT)
+    wrong: list[str] = []
     while True:
         try:
-            message, fds, _, _ = socket.recv_fds(sock, _LONGEST, MAX_FDS, flags)
+            message, fds = receive_message(sock, 0 if until_closed else socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return parcels, state
+            return parcels, state, wrong
         if not message:
-            return parcels, state
-        more, newer = decode(message, fds)
+            return parcels, state, wrong
+        try:
+            more, newer = decode(message, fds)
+        except HandoverError as error:
+            wrong.append(str(error))
+            continue
         parcels += more
         state = newer if newer is not None else state
 

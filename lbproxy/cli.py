@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -97,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command(name, do, text).add_argument("server", metavar="SERVER", help="name of the server")
     command("upgrade", _upgrade, "start the installed version and hand every connection over to it")
+    evening = command("rebalance", _rebalance, "close quiet connections of servers that have too many, once")
+    evening.add_argument("--dry-run", action="store_true", help="only say how many")
     command("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
     return parser
 
@@ -106,6 +109,8 @@ def _file(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    gc.disable()  # importing makes no garbage, and the collector's looking for some is a tenth of a restart's pause
+
     from lbproxy import start
 
     return start.main(_file(args), getattr(args, "control", None))
@@ -174,7 +179,16 @@ def _demo(_args: argparse.Namespace) -> int:
     return demo.main()
 
 
-def _ask(args: argparse.Namespace, command: str, **arguments: str) -> dict[str, Any]:
+def _rebalance(args: argparse.Namespace) -> int:
+    servers = _ask(args, "rebalance", dry_run=args.dry_run)["servers"]
+    for server, count in servers.items():
+        print(f"{server}: {count} surplus connections {'would be closed' if args.dry_run else 'closed'}")
+    if not servers:
+        print("nothing to close: no quiet connection is surplus")
+    return OK
+
+
+def _ask(args: argparse.Namespace, command: str, **arguments: str | bool) -> dict[str, Any]:
     from lbproxy.control import call
 
     return call(_control(args), command, **arguments)

@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lbproxy import log as logs
-from lbproxy.admin import AdminServer
 from lbproxy.app import App
 from lbproxy.config.model import Config
 from lbproxy.control import ControlServer
-from lbproxy.errors import HandoverError, LbproxyError
+from lbproxy.errors import HandoverError, LbproxyError, YieldError
 from lbproxy.handover import memfd
 from lbproxy.inherit import Heritage
 from lbproxy.keeper import CONFIG
@@ -30,6 +29,9 @@ from lbproxy.snapshot import ConnectionView, Snapshot
 from lbproxy.systemd import Notifier
 from lbproxy.tasks import Tasks
 from lbproxy.upgrade import Handed, Predecessor, Successor
+
+if TYPE_CHECKING:
+    from lbproxy.admin import AdminServer
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +60,12 @@ class Daemon:
         self._started = asyncio.Event()
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
-        self._upgrading = False
+        self._one_at_a_time = asyncio.Lock()  # a reload or an upgrade
+        self._upgrading: asyncio.Task[Any] | None = None
         self._gone = False  # to a successor: every socket is its own now
 
     async def run(self, predecessor: Predecessor | None = None, heritage: Heritage | None = None) -> int:
-        """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start.
+        """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start, 69 if the port is another's.
 
         With a `predecessor`, take over from it; the rest of what it has goes into `heritage`.
         """
@@ -87,6 +90,9 @@ class Daemon:
                 predecessor.refuse(str(error))
             await self._control.stop()
             await self._tasks.cancel()
+            if isinstance(error, YieldError) and self._notifier.there:
+                self._notifier.ready(str(error))  # to systemd, an orderly end is one that comes after a start
+                return os.EX_UNAVAILABLE
             return 1
         await self._move_admin(self._reloader.config)
         if self._reloader.view.last_reload_successful:
@@ -96,11 +102,16 @@ class Daemon:
         watcher = self._tasks.spawn(self._reloader.watch(self.reload), "watch")
         gc.collect()
         gc.freeze()  # what is alive now lives to the end: the collector need not look at it again and again
+        gc.enable()
         self._notifier.ready(self._summary())
         log.info("%s", self._summary())
 
         await self._stop.wait()
         watcher.cancel()
+        if self._upgrading is not None:
+            self._upgrading.cancel()
+        async with self._one_at_a_time:
+            pass
         await self._reloader.close()
         if not self._gone:
             await self._stop_plane()
@@ -118,7 +129,7 @@ class Daemon:
         if isinstance(self._plane, App) and self._plane.leave():
             log.info("stopping, everything is left to the next process")
             self._notifier.barrier()
-            return
+            os._exit(0)  # every socket is the next one's now, and it waits for us to be gone
         timeout = self._reloader.config.shutdown_timeout
         log.info("stopping, connections have %g s to end", timeout)
         self._notifier.stopping(timeout + _STOP_MARGIN)
@@ -158,37 +169,50 @@ class Daemon:
     async def reload(self) -> Verdict:
         """Read the configuration again and go over to it, or say why not."""
         await self._started.wait()
-        if not self._stop.is_set():
-            self._notifier.reloading()
-        verdict = await self._reloader.reload()
-        if self._stop.is_set():
+        async with self._one_at_a_time:
+            if self._gone:
+                return Verdict(applied=False, lines=("another process has taken over meanwhile: ask again",))
+            if not self._stop.is_set():
+                self._notifier.reloading()
+            verdict = await self._reloader.reload()
+            if not self._stop.is_set():
+                self._notifier.ready(self._summary() if verdict.applied else f"reload refused: {verdict.lines[0]}")
             return verdict
-        self._notifier.ready(self._summary() if verdict.applied else f"reload refused: {verdict.lines[0]}")
-        return verdict
 
     async def upgrade(self) -> Handed:
         """Start this program anew and hand everything over to it; raises HandoverError if that fails, and serves on."""
         app = self._plane
         if not isinstance(app, App):
             raise HandoverError("with several workers there is no handover: restart")
-        if self._upgrading or self._stop.is_set():
+        if self._upgrading is not None or self._stop.is_set():
             raise HandoverError("another upgrade or a stop is under way")
-        self._upgrading = True
+        self._upgrading = asyncio.current_task()
         try:
-            successor = Successor()
-            try:
-                version = await successor.prepare(app)
-                count, began = await successor.take(app)
-            except BaseException:
-                successor.give_up()
-                app.thaw()
+            async with self._one_at_a_time:
+                return await self._hand_over(app)
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
                 raise
+            raise HandoverError("the daemon was told to stop meanwhile") from None
+        except OSError as error:
+            raise HandoverError(f"no new process to hand over to: {error.strerror}") from None
         finally:
-            self._upgrading = False
-        if self._admin:
-            await self._admin.stop()
-        self._notifier.main_pid(successor.process.pid)
-        successor.go()
+            self._upgrading = None
+
+    async def _hand_over(self, app: App) -> Handed:
+        successor = Successor()
+        try:
+            version = await successor.prepare(app)
+            count, began = await successor.take(app)
+            if self._admin:
+                await self._admin.stop()
+            # Nothing waits from here to the end, so nothing comes in between.
+            self._notifier.main_pid(successor.process.pid)
+            successor.go()
+        except BaseException:
+            successor.give_up()
+            app.thaw()
+            raise
         self._gone = True
         self._stop.set()
         return Handed(successor.process.pid, version, count, monotonic() - began)
@@ -196,7 +220,10 @@ class Daemon:
     def _remember(self) -> None:
         """Leave the configuration in force to a successor that finds a broken file."""
         if self._notifier.keeps:
-            fd = memfd(CONFIG, Path(self._file).read_bytes())
+            try:
+                fd = memfd(CONFIG, Path(self._file).read_bytes())
+            except OSError:  # removed since it was read: what was remembered last will do
+                return
             self._notifier.forget(CONFIG)
             self._notifier.store(CONFIG, [fd])
             os.close(fd)
@@ -216,6 +243,9 @@ class Daemon:
         if self._admin:
             await self._admin.rebind(listen)
         elif listen:
+            await asyncio.sleep(0)
+            from lbproxy.admin import AdminServer  # only now that connections move: its imports take their time
+
             self._admin = AdminServer(listen, self)
             await self._admin.start(self._tasks)
 
@@ -243,7 +273,11 @@ class Daemon:
         async def ready(arguments: dict[str, Any]) -> dict[str, Any]:
             return {"ok": await self.set_drain(str(arguments.get("server", "")), False)}
 
+        async def rebalance(arguments: dict[str, Any]) -> dict[str, Any]:
+            return {"servers": await self._plane.rebalance(bool(arguments.get("dry_run")))}
+
         async def upgrade(_arguments: dict[str, Any]) -> dict[str, Any]:
             return asdict(await self.upgrade())
 
-        return {"upgrade": upgrade, "status": status, "conns": conns, "reload": reload, "drain": drain, "ready": ready}
+        return {"status": status, "conns": conns, "reload": reload, "drain": drain, "ready": ready,
+                "rebalance": rebalance, "upgrade": upgrade}

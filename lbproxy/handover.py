@@ -75,22 +75,32 @@ def encode_state(state: dict[str, Any]) -> bytes:
 def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], dict[str, Any] | None]:
     """Return the parcels and the state in a message; `fds` came with it, and those of memfds are read and closed.
 
-    Raises HandoverError for a version that is not known, or a message that is not whole.
+    Raises HandoverError for a version that is not known, or a message that is not whole; then all `fds` are closed.
     """
+    try:
+        rows, state = _unpack(message)
+        if sum(len(row[0]) for row in rows) != len(fds):
+            raise HandoverError("a handover message has lost descriptors (raise LimitNOFILE)")
+    except HandoverError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    left = iter(fds)
+    return [_parcel(row, {role: next(left) for role in row[0]}) for row in rows], state
+
+
+def _unpack(message: bytes) -> tuple[list[list[Any]], dict[str, Any] | None]:
     if message[:1] != bytes([VERSION]):
         raise HandoverError(f"handover version {message[0] if message else 'none'}, only {VERSION} is known here")
     try:
         content = json.loads(zlib.decompress(message[1:]))
-        left = list(fds)
-        parcels = [_parcel(row, left) for row in content.get("parcels", ())]
-    except (ValueError, TypeError, IndexError, zlib.error) as error:
+        return content.get("parcels", []), content.get("state")
+    except (ValueError, AttributeError, zlib.error) as error:
         raise HandoverError(f"a handover message cannot be read: {error}") from None
-    return parcels, content.get("state")
 
 
-def _parcel(row: list[Any], fds: list[int]) -> Parcel:
-    roles, slot, serial, proxy, name, address, peer, born, up, down, first_fin = row
-    owned = {role: fds.pop(0) for role in roles}
+def _parcel(row: list[Any], owned: dict[str, int]) -> Parcel:
+    _, slot, serial, proxy, name, address, peer, born, up, down, first_fin = row
     data = {role: _read(owned[role]) if role in owned else b"" for role in "fud"}
     return Parcel(
         client_fd=owned["c"], server_fd=owned.get("s", -1), proxy=proxy, server=(name, address), peer=tuple(peer),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from socket import SocketType
 from typing import Any, Final
@@ -14,7 +14,6 @@ from lbproxy import carrier, keeper, parcels
 from lbproxy.balance.server import Server
 from lbproxy.config.model import Address
 from lbproxy.config.model import Server as ServerConfig
-from lbproxy.errors import HandoverError
 from lbproxy.frontend import Frontend
 from lbproxy.handover import Parcel
 from lbproxy.relay.closing import end_shared
@@ -32,13 +31,18 @@ Frozen = tuple[Session, bytes, tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class Heritage:
-    """What there was. `carrier` is the name of the newest carrier in the fd store, None if there is none."""
+    """What there was."""
 
     listeners: dict[Address, SocketType] = field(default_factory=dict)
     marks: Marks | None = None
-    parcels: list[Parcel] = field(default_factory=list)
+    rested: list[Parcel] = field(default_factory=list)
+    """Written when nothing moved any more."""
+    kept: list[Parcel] = field(default_factory=list)
+    """Written before; see `parcels.sift`."""
     state: dict[str, Any] = field(default_factory=dict)
-    carrier: str | None = None
+    """`drained`: names of servers drained by hand; `carrier`: number of the carrier in use by then, 0 for none."""
+    carriers: list[int] = field(default_factory=list)
+    """Numbers of those in the fd store."""
     config: str = ""
     """The text of the configuration that was in force."""
 
@@ -53,10 +57,10 @@ def from_fds(named: Mapping[str, list[int]]) -> Heritage:
     """Make sense of the descriptors that systemd has passed, by name.
 
     Whatever listens is a listener, from the fd store or from a socket unit. What another version of lbproxy has left
-    and this one cannot read is closed, and said so: the connections are lost, the ports are not.
+    and this one cannot read is closed, and said so: the connections are reset, the ports stay open.
     """
     heritage = Heritage()
-    carriers: list[tuple[int, socket.socket]] = []
+    carriers: dict[int, socket.socket] = {}
     for name, fds in named.items():
         for fd in fds:
             if name == keeper.MARKS:
@@ -65,24 +69,32 @@ def from_fds(named: Mapping[str, list[int]]) -> Heritage:
                 heritage.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
                 os.close(fd)
             elif name.startswith(f"{keeper.CARRIER}-"):
-                carriers.append((int(name.rpartition("-")[2]), socket.socket(fileno=fd)))
+                carriers[int(name.rpartition("-")[2])] = socket.socket(fileno=fd)
             else:
                 _add_listener(heritage, name, fd)
-    for number, sock in sorted(carriers):
-        with sock:
-            try:
-                more, state = carrier.receive(sock)
-            except HandoverError as error:
-                log.error("connections of the process before this one are lost: %s", error)
-                continue
-        heritage.parcels += more
-        heritage.state = state or heritage.state
-        heritage.carrier = f"{keeper.CARRIER}-{number}"
+    for number in sorted(carriers):
+        _unload(heritage, number, carriers[number])
     return heritage
 
 
+def _unload(heritage: Heritage, number: int, sock: socket.socket) -> None:
+    with sock:
+        found, state, wrong = carrier.receive(sock)
+    at_rest = heritage.marks is not None and heritage.marks.at_rest == number
+    (heritage.rested if at_rest else heritage.kept).extend(found)
+    heritage.state = state or heritage.state
+    heritage.carriers.append(number)
+    if wrong:
+        log.error("connections of the process before this one are lost: %s", wrong[0])
+
+
 def _add_listener(heritage: Heritage, name: str, fd: int) -> None:
-    sock = SocketType(fileno=fd)
+    try:
+        sock = SocketType(fileno=fd)
+    except OSError:  # no socket at all
+        log.warning("descriptor %s is of no use here and closed", name)
+        os.close(fd)
+        return
     try:
         listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError:
@@ -95,38 +107,41 @@ def _add_listener(heritage: Heritage, name: str, fd: int) -> None:
         sock.close()
 
 
-def adopt(heritage: Heritage, engine: Engine, marks: Marks | None, frontends: Mapping[str, Frontend]) -> list[Frozen]:
-    """Return the sessions of the connections that can go on; what cannot is reset.
+def adopt(
+    heritage: Heritage, engine: Engine, marks: Marks | None, frontend_of: Callable[[str], Frontend]
+) -> list[Frozen]:
+    """Return the sessions of the connections that can go on, at rest; what cannot is reset.
 
     A connection to a server that is no longer configured goes on for as long as that one may drain.
     """
-    good, holed = parcels.sift(heritage.parcels, marks)
+    good, holed = parcels.sift(heritage.rested, heritage.kept, marks)
     if marks is not None:
         marks.claim(parcel.slot for parcel in good if parcel.slot)
     adopted: list[Frozen] = []
     strangers: dict[tuple[str, str, str], Server] = {}
     for parcel in good:
-        frontend = frontends.get(parcel.proxy)
-        if frontend is None:
-            holed.append(parcel)
-            continue
+        frontend = frontend_of(parcel.proxy)
         server = None
         if parcel.server_fd >= 0:
             server = next((s for s in frontend.upstream.pool.servers if s.key == parcel.server), None)
             server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, engine.now))
-        session = frontend.take_in(parcel, server)
-        adopted.append((session, parcel.flight, parcel.rests))
+        adopted.append((frontend.take_in(parcel, server), parcel.flight, (b"", b"")))
     for (proxy, _, _), server in strangers.items():
-        frontends[proxy].retire(server)
-    for parcel in holed:
+        frontend_of(proxy).retire(server)
+    drop(holed)
+    if good or holed:
+        log.info("took over %d connections, reset %d", len(good), len(holed))
+    return adopted
+
+
+def drop(lost: Iterable[Parcel]) -> None:
+    """Reset connections, for whoever else may hold them too."""
+    for parcel in lost:
         for fd in (parcel.client_fd, parcel.server_fd):
             if fd >= 0:
                 sock = SocketType(fileno=fd)
                 end_shared(sock, abort=True)
                 sock.close()
-    if heritage.parcels:
-        log.info("took over %d connections, reset %d", len(adopted), len(holed))
-    return adopted
 
 
 def _stranger(parcel: Parcel, now: float) -> Server:

@@ -1,11 +1,33 @@
 """Has live connections held by systemd, so that they outlive this process however it ends.
 
-Three things are in the fd store: the listening sockets, the marks (`relay.marks`), and the receiving end of a carrier
-(`carrier`) in which every connection that has lived KEEP_AFTER rides. Short connections never get there. When the
-process is killed, the next one finds all three among its descriptors and goes on.
+In the fd store are: the listening sockets, the configuration in force, the marks (`relay.marks`), and the receiving end
+of a carrier (`carrier`) in which every connection that has lived KEEP_AFTER rides. Short connections never get there.
+When the process is killed, the next one finds all of it among its descriptors and goes on.
 
-A connection that has ended cannot be taken out of the carrier, so it is shut down for everybody (`Link.slot`), and when
+A connection that has ended cannot be taken out of the carrier, so it is shut down for everybody (`Link.kept`), and when
 the dead outnumber the living, or the carrier is full, the living move to a new one.
+
+When may a successor go on with what it finds? Carriers are numbered. One that was written *at rest*, by a process that
+had stopped all movement and was about to leave, tells everything: bytes in transit, connections still being made. Its
+number stands in the marks (`Marks.at_rest`), in memory that systemd holds too. Of any other carrier only the
+descriptors are true: a connection goes on if it has its slot still and no mark stands, and is reset otherwise. What
+happens to a process that is killed
+
+- between the entry in the marks and the one in the carrier: that connection is cut, nobody holds it;
+- between a read and its write, or with bytes in a pipe: the mark stands, it is reset;
+- between the end of a connection and that of its slot: the sockets are shut down already, the next one sees them end;
+- while it repacks: both carriers are there or only the new one; second entries of a connection are known by its slot;
+- at a stop, before the last carrier is declared at rest: the marks decide, as in any crash. After it, nothing moves;
+- at a start, before `at_rest` is cleared: nothing has moved, and the last carrier still tells everything: it is only
+  looked at (`carrier.receive`), so a start that fails costs nothing either;
+- at a start, after that: the marks decide. Bytes in transit have been marked again before (`parcels.revive`);
+- as the old one of an upgrade, before it names the new one to systemd: it is frozen, the marks decide, and the new one
+  ends when their socket does. After: the new one is the service; without the word to go it ends, and the marks decide;
+- as the new one of an upgrade: the old one goes on if it has not yet said go, else the marks, which both share, decide.
+
+A message to systemd that gets lost costs connections at the next crash, and never more: a carrier that should have been
+forgotten is not at rest any more, and one that was not stored is not found. If nobody at all takes the connections
+over (`systemctl stop`, a unit that has failed for good), systemd's close resets them.
 """
 
 from __future__ import annotations
@@ -15,6 +37,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from lbproxy.carrier import Carrier
+from lbproxy.config.model import Address
 from lbproxy.handover import Parcel
 from lbproxy.parcels import parcel_of
 from lbproxy.relay.marks import Marks
@@ -43,7 +66,7 @@ class Store(Protocol):
 
 
 class Keeper:
-    """Feeds the store. `sessions` returns those that are connected, `state` what is to be known of the process."""
+    """Feeds the store. `sessions` returns the open ones, `state` what is to be known of the process."""
 
     def __init__(
         self,
@@ -62,31 +85,71 @@ class Keeper:
         self._living = 0
         self._complained = False
 
-    def begin(self, inherited: str | None) -> None:
-        """Store marks and a carrier; `inherited` is the name of the last one, which is then given up."""
-        if inherited is None:
-            self._store.store(MARKS, [self.marks.fd])
-        else:
-            self._number = int(inherited.partition("-")[2] or 0)
-        self.repack()
+    @property
+    def number(self) -> int:
+        """The number of the carrier in use."""
+        return self._number
+
+    def begin(self, inherited: Sequence[int]) -> None:
+        """Take over from carriers of these numbers; call it before anything moves, with all that goes on revived."""
+        self._number = max(inherited, default=0)
+        self._repack(forget=False)
+        self.marks.at_rest = 0
+        for number in inherited:
+            self._store.forget(carrier_name(number))
 
     def sweep(self, now: float) -> None:
         """Put in what is old enough and not in yet; call it about once a second."""
         carrier = self._carrier
         if carrier is None:
+            self._repack(forget=True)
             return
         parcels = []
         for session in self._sessions():
             link = session.link
-            if link is not None and not link.slot and now - session.born >= KEEP_AFTER:
+            if link is not None and not link.kept and now - session.born >= KEEP_AFTER:
                 slot, serial = self.marks.take()
                 if slot:
                     link.keep(slot, serial)
                     self._living += 1
                     parcels.append(parcel_of(session))
         sent = carrier.send(parcels) and self._tell(carrier)
-        if not sent or carrier.entries > 2 * self._living + _SLACK:
-            self.repack()
+        dead = carrier.entries - self._living
+        if dead > self._living + _SLACK or (not sent and dead > _SLACK):
+            self._repack(forget=True)
+        elif not sent:
+            self._complain()
+
+    def left(self, slot: int) -> None:
+        """Take a connection off the books that has been kept and is over."""
+        self.marks.free(slot)
+        self._living -= 1
+
+    def leave(self, parcels: Iterable[Parcel]) -> bool:
+        """Leave everything, frozen and swept before, to the next process; False if it does not all fit."""
+        carrier = _carrier()
+        if carrier is None:
+            return False
+        # What does not fit, and has nothing to tell but its descriptors, is in the carrier before this one too.
+        first = sorted(parcels, key=lambda parcel: bool(parcel.slot) and not any(parcel.rests))
+        complete = carrier.send(first) and carrier.send_state(self._state())
+        self._put(carrier, forget=complete)
+        self.marks.at_rest = self._number
+        return complete
+
+    def _repack(self, *, forget: bool) -> None:
+        """Move the living to a new carrier. Both are held for a moment, so that none is ever held by neither."""
+        kept = [parcel_of(session) for session in self._sessions() if session.link is not None and session.link.kept]
+        self._living = len(kept)
+        carrier = _carrier()
+        if carrier is None:
+            self._complain()
+            return
+        if not carrier.send(kept):
+            self._complain()
+        self._told = {}
+        self._tell(carrier)
+        self._put(carrier, forget=forget)
 
     def _tell(self, carrier: Carrier) -> bool:
         state = self._state()
@@ -95,43 +158,35 @@ class Keeper:
         self._told = state
         return carrier.send_state(state)
 
-    def left(self, slot: int) -> None:
-        """Take a connection off the books that has been kept and is over."""
-        self.marks.free(slot)
-        self._living -= 1
-
-    def repack(self) -> None:
-        """Move the living to a new carrier. Both are held for a moment, so that none is ever held by neither."""
-        old = self._carrier
-        carrier = Carrier()
-        kept = [parcel_of(session) for session in self._sessions() if session.link is not None and session.link.slot]
-        if not carrier.send(kept) and not self._complained:
-            self._complained = True
-            log.warning("not all of %d connections can be kept over a crash: raise net.core.wmem_max or LimitNOFILE",
-                        len(kept))
-        self._living = len(kept)
-        self._told = {}
-        self._tell(carrier)
-        self._put(carrier, old)
-
-    @property
-    def carrier_name(self) -> str:
-        """The name under which the fd store has the carrier in use."""
-        return f"{CARRIER}-{self._number}"
-
-    def leave(self, parcels: Iterable[Parcel]) -> bool:
-        """Put everything, frozen, into a last carrier; False if it does not all fit."""
-        carrier = Carrier()
-        complete = carrier.send(parcels)
-        carrier.send_state(self._state())
-        self._put(carrier, self._carrier)
-        return complete
-
-    def _put(self, carrier: Carrier, old: Carrier | None) -> None:
-        self._store.store(f"{CARRIER}-{self._number + 1}", [carrier.receiver.fileno()])
-        self._store.forget(f"{CARRIER}-{self._number}")
+    def _put(self, carrier: Carrier, *, forget: bool) -> None:
+        self._store.store(carrier_name(self._number + 1), [carrier.receiver.fileno()])
+        if forget and self._number:
+            self._store.forget(carrier_name(self._number))
         self._number += 1
         carrier.receiver.close()
-        if old is not None:
-            old.sender.close()
+        if self._carrier is not None:
+            self._carrier.sender.close()
         self._carrier = carrier
+
+    def _complain(self) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning("not all of %d connections can be kept over a crash: raise net.core.wmem_max or LimitNOFILE",
+                        self._living)
+
+
+def _carrier() -> Carrier | None:
+    try:
+        return Carrier()
+    except OSError:  # no descriptors left
+        return None
+
+
+def carrier_name(number: int) -> str:
+    """Return the fd store's name of a carrier."""
+    return f"{CARRIER}-{number}"
+
+
+def stored_name(address: Address) -> str:
+    """Return the fd store's name of a listener; a colon would end it."""
+    return f"{LISTENER}-{address}".replace(":", ".")

@@ -138,6 +138,7 @@ class Listener(Watched):
 
     def pause(self) -> None:
         """Leave clients in the backlog until `go_on`."""
+        self._engine.wheel.drop(self)
         if self._watching:
             self._watching = False
             self._engine.remove(self._fd)
@@ -145,6 +146,5 @@ class Listener(Watched):
     def close(self) -> None:
         """Stop listening; connections that wait in the backlog are reset by the kernel."""
         self.pause()
-        self._engine.wheel.drop(self)
         self._fd = -1
         self.sock.close()

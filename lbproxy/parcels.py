@@ -26,7 +26,7 @@ def parcel_of(session: Session, flight: bytes = b"", rests: tuple[bytes, bytes] 
         parcel.server = server.key
         parcel.moved = session.bytes_moved()
         parcel.first_fin = link.first_fin
-        parcel.slot, parcel.serial = link.slot, link.serial
+        parcel.slot, parcel.serial = link.kept, link.serial
     return parcel
 
 
@@ -49,6 +49,7 @@ def revive(
         link = session.link = Link(engine, session, client, SocketType(fileno=parcel.server_fd))
         link.up.moved, link.down.moved = parcel.moved
         link.first_fin = parcel.first_fin
+        link.preload(parcel.rests)
         if parcel.slot:
             link.keep(parcel.slot, parcel.serial)
     return session
@@ -61,26 +62,29 @@ def close(parcel: Parcel) -> None:
         os.close(parcel.server_fd)
 
 
-def sift(parcels: Iterable[Parcel], marks: Marks | None) -> tuple[list[Parcel], list[Parcel]]:
+def sift(rested: list[Parcel], kept: Iterable[Parcel], marks: Marks | None) -> tuple[list[Parcel], list[Parcel]]:
     """Part what a predecessor left into connections that can go on and ones that must be reset.
 
-    Entries of connections that ended, and second entries of one that was moved to a newer carrier, are closed. One
-    whose mark stands had bytes in the memory of the process that was killed.
+    `rested` were written when nothing moved any more: they tell all there is, and stand above the marks. `kept` were
+    written while the connection went on, the newest last. Of those only the descriptors are true, and only while the
+    slot is still the connection's: an older entry of the same one, or one of a connection that has ended, is closed.
+    One whose mark stands had bytes in the memory of the process that was killed.
     """
-    if marks is None:
-        return list(parcels), []
-    good: dict[tuple[int, int, int], Parcel] = {}
+    told = {(parcel.slot, parcel.serial) for parcel in rested if parcel.slot}
+    newest: dict[tuple[int, int], Parcel] = {}
     holed: list[Parcel] = []
-    for number, parcel in enumerate(parcels):
-        key = (parcel.slot, parcel.serial, 0) if parcel.slot else (0, 0, number)
-        if parcel.slot and marks.serial(parcel.slot) != parcel.serial:
+    for parcel in kept:
+        key = (parcel.slot, parcel.serial)
+        if marks is None:
+            holed.append(parcel)
+        elif key in told or not parcel.slot or marks.serial(parcel.slot) != parcel.serial:
             close(parcel)
-        elif key in good:
-            close(good.pop(key))
-            good[key] = parcel
         else:
-            good[key] = parcel
-    for key, parcel in list(good.items()):
-        if parcel.slot and marks.marked(parcel.slot) and not any(parcel.rests):
-            holed.append(good.pop(key))
-    return list(good.values()), holed
+            if key in newest:
+                close(newest[key])
+            parcel.rests = (b"", b"")
+            newest[key] = parcel
+    good = list(rested)
+    for parcel in newest.values():
+        (holed if marks is not None and marks.marked(parcel.slot) else good).append(parcel)
+    return good, holed

@@ -16,8 +16,8 @@ from lbproxy.config.load import load, loads
 from lbproxy.config.model import Config, Log
 from lbproxy.daemon import Daemon
 from lbproxy.errors import ConfigError, HandoverError
-from lbproxy.fleet import Fleet
-from lbproxy.inherit import Heritage, from_fds
+from lbproxy.inherit import Heritage, drop, from_fds
+from lbproxy.keeper import carrier_name
 from lbproxy.plane import Plane
 from lbproxy.systemd import Notifier, listen_fds
 from lbproxy.upgrade import Predecessor
@@ -31,6 +31,7 @@ def main(file: str, control: str | None = None) -> int:
     `control` replaces the control socket's path from the file.
     """
     logs.setup(Log())
+    _raise_fd_limit()
     predecessor = Predecessor.there()
     try:
         heritage = predecessor.hello() if predecessor else from_fds(listen_fds())
@@ -44,7 +45,6 @@ def main(file: str, control: str | None = None) -> int:
     if error:
         log.error("%s\nthe configuration that was in force before goes on", error)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    _raise_fd_limit()
     return uvloop.run(_serve(config, file, control, error, predecessor, heritage))
 
 
@@ -66,6 +66,11 @@ async def _serve(config: Config, file: str, control: str | None, error: str | No
     if workers == 1:
         plane = App(config, heritage, notifier if notifier.keeps else None)
     else:
+        from lbproxy.fleet import Fleet  # no restart without handover should pay for it
+
+        drop([*heritage.rested, *heritage.kept])  # one process has left them, and several cannot go on with them
+        for number in heritage.carriers:
+            notifier.forget(carrier_name(number))
         plane = Fleet(config, workers, heritage.listeners)
     daemon = Daemon(config, file, plane, notifier, control=control, error=error)
     return await daemon.run(predecessor, heritage)

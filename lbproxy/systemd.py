@@ -29,6 +29,8 @@ class Notifier:
         self._path = "\0" + path[1:] if path.startswith("@") else path
         self.watchdog_period = _watchdog_period(environ)
         """Seconds within which `watchdog` must be called again and again; None = not asked for."""
+        self.there = bool(path)
+        """Whether systemd has started this process and listens."""
         self.keeps = bool(path) and environ.get("FDSTORE", "0") not in ("", "0")
         """Whether there is an fd store. systemd says so since 254; for older ones the unit does."""
 
@@ -68,10 +70,16 @@ class Notifier:
         """Wait until systemd has worked off all that was sent before (sd_notify_barrier(3))."""
         if not self._path:
             return
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            log.warning("cannot wait for systemd: %s", error.strerror)
+            return
         self._send("BARRIER=1", _PATIENCE, [write_end])
         os.close(write_end)
-        select.select([read_end], [], [], _PATIENCE)
+        hang_up = select.poll()  # not select(), which knows 1024 descriptors
+        hang_up.register(read_end, 0)
+        hang_up.poll(_PATIENCE * 1000)
         os.close(read_end)
 
     def _send(self, text: str, timeout: float, fds: Sequence[int] = ()) -> None:

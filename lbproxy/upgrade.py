@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from lbproxy import __version__
 from lbproxy.app import App
-from lbproxy.carrier import Carrier, receive
+from lbproxy.carrier import Carrier, receive, receive_message
 from lbproxy.errors import HandoverError
 from lbproxy.handover import VERSION
 from lbproxy.inherit import Heritage, address_of
@@ -72,7 +72,7 @@ class Successor:
         fds = [sock.fileno() for sock in listeners.values()]
         if app.marks is not None:
             fds.append(app.marks.fd)
-        hello = {"handover": VERSION, "version": __version__, "marks": app.marks is not None, "state": app.state()}
+        hello = {"handover": VERSION, "version": __version__, "marks": app.marks is not None}
         socket.send_fds(self._ours, [json.dumps(hello).encode()], fds)
         answer = await self._answer(_START, "did not get ready")
         return str(answer["ready"])
@@ -85,7 +85,7 @@ class Successor:
         carrier.sender.settimeout(_TAKE)
         socket.send_fds(self._ours, [b"{}"], [carrier.receiver.fileno()])
         carrier.receiver.close()
-        complete = carrier.send(parcels)
+        complete = carrier.send(parcels) and carrier.send_state(app.state())
         carrier.sender.close()
         if not complete:
             raise HandoverError("the new process did not read the connections")
@@ -103,6 +103,12 @@ class Successor:
         self.process.kill()
         self.process.wait()
 
+    def _status(self) -> str:
+        try:
+            return f" with status {self.process.wait(1)}"
+        except subprocess.TimeoutExpired:
+            return " the handover"
+
     async def _answer(self, seconds: float, otherwise: str) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         try:
@@ -110,8 +116,10 @@ class Successor:
                 message = await loop.sock_recv(self._ours, _LONGEST)
         except TimeoutError:
             raise HandoverError(f"the new process {otherwise} within {seconds:g}s") from None
+        except ConnectionError:  # it has gone without reading what it was told
+            message = b""
         if not message:
-            raise HandoverError(f"the new process ended with status {self.process.wait()}, see its log lines")
+            raise HandoverError(f"the new process ended{self._status()}, see its log lines")
         answer: dict[str, Any] = json.loads(message)
         if "refused" in answer:
             raise HandoverError(f"the new process refused: {answer['refused']}")
@@ -137,7 +145,7 @@ class Predecessor:
         if message.get("handover") != VERSION:
             raise HandoverError(f"handover version {message.get('handover')} of lbproxy {message.get('version')}, "
                                 f"only {VERSION} is known to {__version__}")
-        heritage = Heritage(state=message["state"], carrier=message["state"].get("carrier"))
+        heritage = Heritage()
         if message["marks"]:
             heritage.marks = Marks(fds.pop())
         for fd in fds:
@@ -157,7 +165,11 @@ class Predecessor:
         """Add every connection to `heritage`; waits for the predecessor. Raises HandoverError if it is gone."""
         _, fds = self._receive()
         with socket.socket(fileno=fds[0]) as channel:
-            heritage.parcels, _ = receive(channel, until_closed=True)
+            heritage.rested, heritage.state, wrong = receive(channel, until_closed=True)
+        if wrong:
+            raise HandoverError(wrong[0])
+        if heritage.state.get("carrier"):
+            heritage.carriers = [heritage.state["carrier"]]
 
     def have(self) -> None:
         """Say that the connections are here, and wait for the word. Raises HandoverError if it does not come."""
@@ -169,7 +181,7 @@ class Predecessor:
         self._sock.send(json.dumps(message).encode())
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        message, fds, _, _ = socket.recv_fds(self._sock, _LONGEST, 253, socket.MSG_CMSG_CLOEXEC)
+        message, fds = receive_message(self._sock)
         if not message:
             raise HandoverError("the process to take over from has gone")
         return json.loads(message), fds

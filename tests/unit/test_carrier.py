@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,11 @@ def parcels(count: int, rests: tuple[bytes, bytes] = (b"", b"")) -> list[Parcel]
             for slot in range(1, count + 1)]  # fmt: skip
 
 
+def descriptors() -> set[str]:
+    """Return the numbers of those that are open."""
+    return {each.name for each in Path("/proc/self/fd").iterdir()}
+
+
 def close(arrived: list[Parcel]) -> None:
     """Close what has arrived."""
     for parcel in arrived:
@@ -34,7 +40,7 @@ def close(arrived: list[Parcel]) -> None:
 
 
 def in_flight(carrier: Carrier) -> list[int]:
-    """Return the slots of what is in flight, and take it out."""
+    """Return the slots of what is in flight."""
     arrived, _, wrong = receive(carrier.receiver)
     close(arrived)
     assert wrong == []
@@ -58,6 +64,22 @@ def test_bytes_in_transit_ride_along(carrier: Carrier) -> None:
     assert len(arrived) == 200
 
 
+def test_what_is_looked_at_stays_there(carrier: Carrier) -> None:
+    """A process that dies before it has sent it on leaves it to the next one; bytes in transit too."""
+    carrier.send(parcels(150, (b"x" * 100, b"")))
+    carrier.send_state({"drained": []})
+    for _ in range(2):
+        arrived, state, _ = receive(carrier.receiver)
+        close(arrived)
+        assert [parcel.slot for parcel in arrived] == list(range(1, 151))
+        assert {parcel.rests for parcel in arrived} == {(b"x" * 100, b"")}
+        assert state == {"drained": []}
+    carrier.sender.close()
+    arrived, _, _ = receive(carrier.receiver)
+    close(arrived)
+    assert len(arrived) == 150
+
+
 def test_it_outlives_its_sender(carrier: Carrier) -> None:
     """That is what it is for: the process at the other end is dead by then."""
     carrier.send(parcels(3))
@@ -78,9 +100,9 @@ def test_the_last_state_counts(carrier: Carrier) -> None:
 def test_a_full_one_says_so_and_keeps_what_it_has() -> None:
     """As with the usual net.core.wmem_max, in small; nothing blocks, and no descriptor of ours is left open."""
     carrier = Carrier(room=4096)
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     assert not carrier.send(parcels(10_000, (b"x", b"")))
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert not carrier.send_state({"x": list(range(10_000))})
     arrived = in_flight(carrier)
     assert arrived == list(range(1, carrier.entries + 1))

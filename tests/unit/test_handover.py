@@ -39,7 +39,7 @@ def descriptors(several: list[Parcel]) -> Iterator[None]:
 
 @given(st.lists(parcels, max_size=5))
 def test_what_is_sent_arrives(several: list[Parcel]) -> None:
-    """Every field, the bytes in transit and which descriptor is whose; the memfds of the bytes are closed on arrival."""
+    """Every field, the bytes in transit, which descriptor is whose; the memfds are closed on arrival."""
     with descriptors(several):
         rows, sent = [], []
         for parcel in several:
@@ -59,6 +59,7 @@ def test_the_state_arrives(state: dict[str, object]) -> None:
 
 
 def null() -> int:
+    """Return a descriptor."""
     return os.open("/dev/null", os.O_RDONLY)
 
 

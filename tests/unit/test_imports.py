@@ -82,7 +82,7 @@ ALLOWED: dict[str, set[str]] = {
         "app", "plane", "upgrade", "inherit", "handover", "keeper", "admin", "control", "reload", "systemd", "log",
         "render", "snapshot", "config", "errors", "tasks",
     },
-    "start": {"app", "fleet", "daemon", "inherit", "upgrade", "plane", "systemd", "log", "config", "errors"},
+    "start": {"app", "fleet", "daemon", "inherit", "keeper", "upgrade", "plane", "systemd", "log", "config", "errors"},
     "demo": {"control", "render", "errors", "tasks"},
     "cli": {"start", "demo", "control", "render", "config", "errors"},
     "__main__": {"cli"},

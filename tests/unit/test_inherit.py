@@ -30,6 +30,7 @@ def bench() -> Iterator[Bench]:
 
 
 def dup(sock: socket.socket) -> int:
+    """Return a descriptor of its own for a socket."""
     return os.dup(sock.fileno())
 
 

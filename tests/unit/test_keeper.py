@@ -205,7 +205,7 @@ def test_bytes_of_a_stop_are_not_written_twice(world: World) -> None:
     """A successor that died after it had begun leaves a store in which nothing is at rest any more."""
     session = world.connect(0.0)
     leave(world)
-    successor = Keeper(world.shelf, world.marks, list, lambda: {})
+    successor = Keeper(world.shelf, world.marks, list, dict)
     forget = world.shelf.forget
     world.shelf.forget = lambda name: None  # type: ignore[method-assign]  # lost on the way to systemd
     successor.begin([2])
@@ -226,7 +226,7 @@ def test_a_successor_gives_up_every_carrier_it_has_found(world: World) -> None:
         made = carriers.Carrier()
         world.shelf.store(f"{CARRIER}-{number}", [made.receiver.fileno()])
         made.close()
-    successor = Keeper(world.shelf, world.marks, list, lambda: {})
+    successor = Keeper(world.shelf, world.marks, list, dict)
     successor.begin([1, 3, 7])
     assert world.shelf.names() == [f"{CARRIER}-8", MARKS]
     assert successor.number == 8

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import select
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable

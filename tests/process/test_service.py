@@ -1,0 +1,280 @@
+"""The unit as shipped, under a real systemd: restarts, upgrades, crashes; streams are checked at both ends."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import builds
+from tests.support.box import UNITS, Service
+from tests.support.clients import connect, receive, receive_line
+from tests.support.daemon import one_proxy
+from tests.support.numbered import Numbered, Report
+from tests.support.servers import Echo
+from tests.support.wait import until
+
+MIXED = {"steady": 20, "fast": 5, "bulk": 3, "slow": 3, "half_client": 3, "half_server": 3}
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+def streams() -> Iterator[Numbered]:
+    """Run a server for streams."""
+    with Numbered() as running:
+        yield running
+
+
+def port_of(service: Service) -> int:
+    """Return the first port of the first proxy."""
+    return int(next(iter(service.status()["proxies"].values()))["listen"][0].rpartition(":")[2])
+
+
+def kept(service: Service, streams: Numbered) -> None:
+    """Wait until every stream is old enough to be held by systemd."""
+    until(lambda: all(conn["age_seconds"] > 3.5 for conn in service.conns()), "every stream is kept", 20)
+    assert len(service.conns()) >= streams.alive()
+
+
+def assert_all_intact(report: Report, count: int) -> None:
+    """Assert that nothing was cut and no byte is wrong."""
+    assert (report.cut, report.wrong, report.intact) == ([], [], count)
+
+
+def test_restarts_reloads_and_upgrades_break_nothing(streams: Numbered) -> None:
+    """Fast and slow, copied and spliced, half-closed; new connections meanwhile wait and are not refused."""
+    with Service(one_proxy([streams.address])) as service:
+        service.build("8.8.8", "8.8.8")
+        port = port_of(service)
+        streams.open(port, **MIXED)
+        streams.visit(port, per_second=50)
+        # At once, before systemd holds a single one of them, and then with all of them kept.
+        for _ in range(2):
+            service.systemctl("restart")
+            streams.progress()
+            service.install("8.8.8")
+            assert "lbproxy 8.8.8 has taken over" in service.lbproxy("upgrade").stdout
+            streams.progress()
+            service.systemctl("restart")
+            service.systemctl("reload")
+            streams.progress()
+            kept(service, streams)
+        assert service.status()["version"] == "8.8.8"
+        visits = streams.stop_visits()
+        assert (visits.refused, visits.cut) == (0, 0)
+        assert visits.done
+        assert_all_intact(streams.finish(), sum(MIXED.values()))
+        assert service.show("NRestarts") == "0"
+
+
+@pytest.mark.parametrize("number", ["KILL", "STOP"])
+def test_a_crash_cuts_what_it_must_and_garbles_nothing(streams: Numbered, number: str) -> None:
+    """SIGKILL, and SIGSTOP until the watchdog ends it: only connections with bytes in the process are reset."""
+    with Service(one_proxy([streams.address]), drop_in="WatchdogSec=1s") as service:
+        port = port_of(service)
+        streams.open(port, **MIXED)
+        streams.visit(port, per_second=50)
+        kept(service, streams)
+        service.kill(number)
+        streams.progress()
+        kept(service, streams)
+        service.kill(number)
+        streams.progress()
+        assert streams.stop_visits().refused == 0
+        report = streams.finish()
+        assert report.wrong == []
+        # The bulk and slow ones nearly always have bytes in transit.
+        assert [cut for cut in report.cut if cut.split()[0] in ("half_client", "half_server")] == []
+        assert report.intact >= MIXED["steady"] + MIXED["half_client"] + MIXED["half_server"]
+
+
+def test_a_crash_after_any_change_of_hands_is_like_any_other(streams: Numbered) -> None:
+    """The successor of a restart, of an upgrade and of a crash keeps its connections in its turn."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), held=5, half_client=2)
+        kept(service, streams)
+        for hand_over in (
+            lambda: service.systemctl("restart"), lambda: service.lbproxy("upgrade"), lambda: service.kill("KILL"),
+        ):  # fmt: skip
+            hand_over()
+            service.kill("KILL")
+            assert len(service.conns()) == 7
+        assert_all_intact(streams.finish(), 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (builds.FAILS_AT_START, "ended with status 1"),
+        (builds.KNOWS_ANOTHER_HANDOVER, "refused: handover version 1"),
+        (builds.DIES_WITH_THE_CONNECTIONS, "ended with status 9"),
+    ],
+    ids=["fails at start", "another handover version", "dies with the connections"],
+)
+def test_an_upgrade_to_a_build_that_fails_changes_nothing(
+    streams: Numbered, changes: dict[str, tuple[str, str]], why: str
+) -> None:
+    """The old one serves on; exit status 1 and the reason."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), **MIXED)
+        pid = service.pid()
+        service.build("bad", changes=changes)
+        service.install("bad")
+        done = service.lbproxy("upgrade", check=False)
+        assert done.returncode == 1
+        assert why in done.stderr
+        streams.progress()
+        assert service.pid() == pid
+        assert_all_intact(streams.finish(), sum(MIXED.values()))
+
+
+def test_a_build_that_dies_as_soon_as_it_may_serve_is_a_crash(streams: Numbered) -> None:
+    """After the word to go there is no way back to the old one: systemd starts the service anew, from its store."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), steady=20, half_client=2, bulk=2)
+        kept(service, streams)
+        pid = service.pid()
+        service.build("bad", changes=builds.DIES_WHEN_IT_MAY_GO)
+        service.install("bad")
+        service.lbproxy("upgrade", check=False)
+        service.install("first")
+        until(lambda: service.show("ActiveState") == "active" and service.pid() not in (0, pid), "it is back", 20)
+        streams.progress()
+        report = streams.finish()
+        assert report.wrong == []
+        assert report.intact >= 20
+
+
+def test_a_file_that_is_broken_at_a_restart_is_not_the_end(streams: Numbered) -> None:
+    """The configuration that was in force goes on, and the error can be seen; a good file is taken again."""
+    config = one_proxy([streams.address])
+    with Service(config) as service:
+        streams.open(port_of(service), steady=5)
+        service.rewrite("proxies: 7\n")
+        assert service.systemctl("reload", check=False).returncode != 0
+        service.systemctl("restart")
+        streams.progress()
+        seen = service.status()["config"]
+        assert not seen["last_reload_successful"]
+        assert "proxies" in seen["last_reload_error"]
+        service.kill("KILL")
+        assert not service.status()["config"]["last_reload_successful"]
+        service.rewrite(config)
+        service.systemctl("reload")
+        assert service.status()["config"]["last_reload_successful"]
+        streams.progress()
+        streams.finish()
+
+
+def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_crash() -> None:
+    """Ages and idle times go on, a drain by hand stays; a server removed meanwhile drains, so does a whole proxy."""
+    with Echo("one") as one, Echo("two") as two, Echo("three") as three:
+        config = one_proxy([{"name": "one", "address": one.address}, {"name": "two", "address": two.address}],
+                           drain_timeout="4s")
+        config["proxies"]["q"] = one_proxy([three])["proxies"]["p"]
+        with Service(config) as service:
+            other = int(service.status()["proxies"]["q"]["listen"][0].rpartition(":")[2])
+            clients = [*(connect(port_of(service)) for _ in range(2)), connect(other)]
+            names = [receive_line(client) for client in clients]
+            assert sorted(names) == ["one", "three", "two"]
+            service.lbproxy("drain", "one")
+            until(lambda: min(conn["age_seconds"] for conn in service.conns()) > 3.5, "they are kept", 10)
+            for hand_over in (lambda: service.systemctl("restart"), lambda: service.kill("KILL")):
+                hand_over()
+                conns = service.conns()
+                assert len(conns) == 3
+                assert all(conn["age_seconds"] > 3.5 and conn["idle_seconds"] > 3 for conn in conns)
+                assert service.status()["proxies"]["p"]["servers"]["one"]["state"] == "draining"
+            service.lbproxy("ready", "one")
+            config["proxies"]["p"]["servers"].pop()
+            del config["proxies"]["q"]
+            service.rewrite(config)
+            service.systemctl("restart")
+            for client in clients:
+                client.sendall(b"still here")
+                assert receive(client, 10) == b"still here"
+            gone = clients[names.index("two")]
+            with pytest.raises(ConnectionResetError):
+                gone.recv(1)
+            with pytest.raises(ConnectionRefusedError):
+                connect(other)
+            clients[names.index("one")].sendall(b"x")
+            assert clients[names.index("one")].recv(1) == b"x"
+            for client in clients:
+                client.close()
+
+
+def test_connections_that_nobody_takes_over_are_reset(streams: Numbered) -> None:
+    """`systemctl stop`: a FIN would tell both ends that their stream is whole."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), steady=3)
+        service.systemctl("stop")
+        until(lambda: all(end.ended for end in (*streams.clients.values(), *streams.served.values())), "all have ended")
+        assert {end.ended for end in (*streams.clients.values(), *streams.served.values())} == {"reset"}
+
+
+def test_it_yields_to_the_api_server_of_a_master() -> None:
+    """By its manifest, or because it listens on every address: one line, inactive and not failed, not tried again."""
+    with Echo() as echo, Service(one_proxy([echo])) as service:
+        port = port_of(service)
+        service.systemctl("stop")
+        service.run("mkdir", "-p", "/etc/kubernetes/manifests")
+        service.run("touch", "/etc/kubernetes/manifests/kube-apiserver.yaml")
+        service.systemctl("start")
+        assert (service.show("ActiveState"), service.show("ConditionResult")) == ("inactive", "no")
+        assert "ConditionPathExists=!/etc/kubernetes/manifests/kube-apiserver.yaml" in service.log().splitlines()[-1]
+        service.run("rm", "/etc/kubernetes/manifests/kube-apiserver.yaml")
+        with socket.create_server(("0.0.0.0", port)):
+            service.systemctl("start", check=False)
+            until(lambda: service.show("ActiveState") == "inactive", "it has yielded")
+            assert service.show("NRestarts") == "0"
+            assert service.log().count(f"is left to the program that listens on port {port}") == 1
+        service.start()
+        assert service.status()
+
+
+def test_a_port_of_the_socket_unit_is_open_all_the_time() -> None:
+    """Clients wait while the service is stopped, and one of them starts it; unknown ports of it do no harm."""
+    with Echo("one") as one:
+        config = one_proxy([one])
+        with Service(config) as service:
+            port = port_of(service)
+            service.systemctl("stop")
+            unit = (UNITS / "lbproxy.socket").read_text().replace("127.0.0.1:6443", f"127.0.0.1:{port}")
+            service.write("/etc/systemd/system/lbproxy.socket", unit)
+            service.run("systemctl", "daemon-reload")
+            service.run("systemctl", "start", "lbproxy.socket")
+            with connect(port) as client:
+                assert receive_line(client) == "one"
+                service.systemctl("restart")
+                client.sendall(b"still here")
+                assert receive(client, 10) == b"still here"
+                service.systemctl("stop")
+            with connect(port) as client:
+                assert receive_line(client) == "one"
+
+
+def test_a_dynamic_user_will_do(streams: Numbered) -> None:
+    """No account, no capability; and with few descriptors, the limit for those in flight too."""
+    with Service(one_proxy([streams.address]), drop_in="User=\nGroup=\nDynamicUser=yes\nLimitNOFILE=300") as service:
+        streams.open(port_of(service), held=60)
+        kept(service, streams)
+        service.systemctl("restart")
+        service.kill("KILL")
+        service.lbproxy("upgrade")
+        assert len(service.conns()) == 60
+        assert_all_intact(streams.finish(), 60)
+
+
+def test_many_connections_are_taken_over(streams: Numbered) -> None:
+    """Six hundred, over a restart, a crash and an upgrade."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), held=600)
+        kept(service, streams)
+        service.systemctl("restart")
+        service.kill("KILL")
+        service.lbproxy("upgrade")
+        assert len(service.conns()) == 600
+        assert_all_intact(streams.finish(), 600)

@@ -1,0 +1,216 @@
+"""`lbproxy upgrade` without systemd: a new process takes over, or the old one goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lbproxy.errors import LbproxyError
+from tests.support import builds
+from tests.support.clients import connect, receive, receive_line
+from tests.support.daemon import Daemon, one_proxy
+from tests.support.numbered import Numbered
+from tests.support.servers import Echo, Hung
+from tests.support.wait import FACTOR, until
+from tests.unit.test_session import client_hello
+
+ONE_OF_EACH = {"steady": 10, "fast": 4, "bulk": 2, "slow": 2, "half_client": 2, "half_server": 2}
+
+
+class Upgradable(Daemon):
+    """A daemon that runs from a build in its own directory (`-m` looks there first) and may be replaced by another."""
+
+    def install(self, version: str = "", changes: dict[str, tuple[str, str]] | None = None) -> None:
+        """Have the next process be of that build."""
+        target = self.dir / f"build-{time.monotonic_ns()}"
+        builds.build(target, version, changes)
+        link = self.dir / "new"
+        link.symlink_to(target / "lbproxy")
+        link.rename(self.dir / "lbproxy")
+
+    def upgrade(self) -> dict[str, Any]:
+        """Upgrade, and wait until the old process has gone and the new one answers."""
+        handed = self.call("upgrade")
+        with contextlib.suppress(ChildProcessError):
+            self.process.wait(10 * FACTOR)
+        until(lambda: self.serving() == handed["pid"], "the new process answers")
+        return handed
+
+    def serving(self) -> int:
+        """Return the process id of who answers, 0 for nobody."""
+        with contextlib.suppress(LbproxyError):
+            return int(self.status()["pid"])
+        return 0
+
+    def _close(self, show: bool) -> None:
+        pid = self.serving()
+        if pid and pid != self.process.pid:
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: not Path(f"/proc/{pid}/exe").exists(), "the last process has ended")  # a zombie has no exe
+        super()._close(show)
+
+
+@pytest.fixture
+def streams() -> Iterator[Numbered]:
+    """Run a server for streams."""
+    with Numbered() as running:
+        yield running
+
+
+def test_streams_go_on_in_the_new_version(streams: Numbered) -> None:
+    """Fast and slow, copied and spliced, half-closed either way: every byte arrives, twice in a row."""
+    with Upgradable(one_proxy([streams.address])) as daemon:
+        streams.open(daemon.port, **ONE_OF_EACH)
+        streams.visit(daemon.port, per_second=50)
+        for version in ("8.8.8", "9.9.9"):
+            daemon.install(version)
+            handed = daemon.upgrade()
+            assert (handed["version"], daemon.status()["version"]) == (version, version)
+            assert handed["connections"] >= len(streams.clients)
+            streams.progress()
+        visits = streams.stop_visits()
+        assert (visits.refused, visits.cut) == (0, 0)
+        assert visits.done
+        report = streams.finish()
+        assert (report.cut, report.wrong) == ([], [])
+        assert report.intact == sum(ONE_OF_EACH.values())
+        daemon.assert_clean_log()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (builds.FAILS_AT_START, "the new process ended with status 1"),
+        (builds.KNOWS_ANOTHER_HANDOVER, "refused: handover version 1 of lbproxy"),
+        (builds.DIES_WITH_THE_CONNECTIONS, "the new process ended with status 9"),
+    ],
+    ids=["fails at start", "another handover version", "dies with the connections"],
+)
+def test_the_old_process_serves_on_if_the_new_one_fails(
+    streams: Numbered, changes: dict[str, tuple[str, str]], why: str
+) -> None:
+    """Exit status 1 and the reason; nothing is cut, and the next upgrade may succeed."""
+    with Upgradable(one_proxy([streams.address])) as daemon:
+        streams.open(daemon.port, **ONE_OF_EACH)
+        daemon.install(changes=changes)
+        done = daemon.cli("upgrade")
+        assert done.returncode == 1
+        assert why in done.stderr
+        assert daemon.serving() == daemon.process.pid
+        streams.progress()
+        daemon.install("9.9.9")
+        daemon.upgrade()
+        streams.progress()
+        report = streams.finish()
+        assert (report.cut, report.wrong) == ([], [])
+
+
+def test_a_broken_configuration_is_refused_by_the_new_process(streams: Numbered) -> None:
+    """The old one goes on with what it has."""
+    with Upgradable(one_proxy([streams.address], first_byte_timeout="3s") | {"watch": False}) as daemon:
+        good, control = daemon.file.read_text(), daemon.control
+        streams.open(daemon.port, steady=3)
+        daemon.file.write_text(f"control: {control}\nproxies: 7\n")
+        done = daemon.cli("upgrade")
+        assert done.returncode == 1
+        assert "proxies" in done.stderr
+        streams.progress()
+        daemon.file.write_text(good)
+        assert streams.finish().intact == 3
+
+
+def test_only_one_upgrade_at_a_time(streams: Numbered) -> None:
+    """The second is refused and the first goes its way; so is a stop not kept waiting by it."""
+    with Upgradable(one_proxy([streams.address])) as daemon:
+        streams.open(daemon.port, steady=3)
+        daemon.install(changes=builds.NEVER_GETS_READY)
+        refusals: list[str] = []
+
+        def upgrade() -> None:
+            try:
+                daemon.call("upgrade")
+            except LbproxyError as error:
+                refusals.append(str(error))
+
+        first = threading.Thread(target=upgrade)
+        first.start()
+        until(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split(), "a new process")
+        upgrade()
+        streams.progress()
+        streams.finish()
+        daemon.send(signal.SIGTERM)
+        first.join()
+        assert daemon.process.wait(10 * FACTOR) == 0
+        assert refusals == ["another upgrade or a stop is under way", "the daemon was told to stop meanwhile"]
+
+
+def test_a_reload_during_an_upgrade_waits_for_it(streams: Numbered) -> None:
+    """The one that is asked has gone by then and says so; it changes nothing half."""
+    with Upgradable(one_proxy([streams.address])) as daemon:
+        streams.open(daemon.port, steady=3)
+        daemon.install("9.9.9", {"start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1)\n")})
+        upgrade = threading.Thread(target=daemon.call, args=("upgrade",))
+        upgrade.start()
+        until(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split(), "a new process")
+        verdict = daemon.call("reload")
+        upgrade.join()
+        assert verdict == {"applied": False, "lines": ["another process has taken over meanwhile: ask again"]}
+        daemon.process.wait(10 * FACTOR)
+        until(lambda: daemon.serving(), "the new process answers")
+        assert daemon.call("reload") == {"applied": True, "lines": ["no change"]}
+        assert streams.finish().intact == 3
+
+
+def test_connections_still_being_made_are_made_by_the_new_process() -> None:
+    """One whose server has not said a word yet: the new process asks again, and the client never knows."""
+    hello = client_hello()
+    with (
+        Hung() as hung,
+        Upgradable(one_proxy([hung], first_byte_timeout="60s")) as daemon,
+        connect(daemon.port) as client,
+    ):
+        client.sendall(hello)
+        until(lambda: daemon.conns()[0]["bytes_in"] == len(hello), "the server was asked")
+        daemon.upgrade()
+        taken = [hung._socket.accept()[0] for _ in range(2)]  # the old process's connection, and the new one's
+        taken[1].settimeout(10 * FACTOR)
+        assert receive(taken[1], len(hello)) == hello
+        taken[1].sendall(b"server hello")
+        assert receive(client, 12) == b"server hello"
+        for sock in taken:
+            sock.close()
+
+
+def test_what_was_known_of_connections_and_servers_goes_along() -> None:
+    """Ages, byte counts, a drain by hand; a server removed meanwhile drains; the new one takes new connections."""
+    with Echo("one") as one, Echo("two") as two:
+        config = one_proxy([{"name": "one", "address": one.address}, {"name": "two", "address": two.address}])
+        with Upgradable({**config, "watch": False}) as daemon:
+            clients = [connect(daemon.port) for _ in range(4)]
+            names = [receive_line(client) for client in clients]
+            assert sorted(names) == ["one", "one", "two", "two"]
+            daemon.call("drain", server="one")
+            ages = sorted(conn["age_seconds"] for conn in daemon.conns())
+            moved = sorted(conn["bytes_out"] for conn in daemon.conns())
+            config["proxies"]["p"]["servers"].pop()
+            daemon.rewrite({**config, "watch": False})
+            daemon.upgrade()
+            assert daemon.servers()["one"]["state"] == "draining"
+            assert "two" not in daemon.servers()
+            after = daemon.conns()
+            assert sorted(conn["bytes_out"] for conn in after) == moved
+            assert all(now > then for now, then in zip(sorted(c["age_seconds"] for c in after), ages, strict=True))
+            for client in clients:
+                client.sendall(b"still here")
+                assert receive(client, 10) == b"still here"
+                client.shutdown(socket.SHUT_WR)
+                client.close()
