@@ -57,6 +57,14 @@ def main() -> int:
         return asyncio.run(_Demo(Path(directory)).run())
 
 
+
+def _program() -> str:
+    """Return how to call lbproxy from the shell that this was started in: it need not be installed."""
+    if shutil.which("lbproxy"):
+        return "lbproxy"
+    script = sys.argv[0]
+    return f"{sys.executable} -m lbproxy" if script.endswith("__main__.py") else script
+
 class _Demo:
     """The process tree, and the picture of it."""
 
@@ -125,7 +133,7 @@ class _Demo:
         print(f"Three servers ({', '.join(_NAMES)}) behind lbproxy, and some clients. In another terminal:\n")
         print(f"  curl http://127.0.0.1:{self._port}/")
         for command in ("status", "conns", f"drain {_NAMES[0]}", f"ready {_NAMES[0]}"):
-            print(f"  LBPROXY_CONTROL={self._control} lbproxy {command}")
+            print(f"  LBPROXY_CONTROL={self._control} {_program()} {command}")
         print(f"  curl http://127.0.0.1:{self._admin}/metrics\n")
         if self._live:
             print("Keys: 1, 2, 3 stop and start that server; q or Ctrl-C quits.\n")
