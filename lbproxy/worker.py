@@ -65,7 +65,7 @@ def receive_listeners(channel: socket.socket, addresses: list[Address]) -> dict[
     """Return the listening sockets for `addresses`, which have been sent in this order."""
     fds: list[int] = []
     while len(fds) < len(addresses):
-        fds += socket.recv_fds(channel, 1, _FDS_PER_MESSAGE, socket.MSG_CMSG_CLOEXEC)[1]
+        fds += socket.recv_fds(channel, 1, _FDS_PER_MESSAGE)[1]
     return {address: SocketType(fileno=fd) for address, fd in zip(addresses, fds, strict=True)}
 
 
