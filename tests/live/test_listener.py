@@ -180,7 +180,8 @@ def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
 
     monkeypatch.setattr(socks, "accept", accept)
     house.knock()
-    house.loop.until(lambda: len(house.inside) == 1)
+    house.loop.until(lambda: house.inside)
+    assert (len(house.inside), errors) == (1, [])
 
 
 def test_a_bug_does_not_close_the_port(house: House, caplog: pytest.LogCaptureFixture) -> None:
