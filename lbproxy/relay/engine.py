@@ -97,8 +97,7 @@ class Engine:
     def __init__(self, loop: Loop) -> None:
         self.now = monotonic()
         """When the batch at hand began (time.monotonic)."""
-        self.buffer = bytearray(BUFFER)
-        self.view = memoryview(self.buffer)
+        self.view = memoryview(bytearray(BUFFER))
         self.views = [self.view]
         self.marks: bytearray | mmap = bytearray()
         """Where links that are kept mark what they hold (`marks`)."""
