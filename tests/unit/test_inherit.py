@@ -21,14 +21,6 @@ from lbproxy.relay.marks import SLOT, Marks
 from tests.unit.relay.hand import Bench, ended, stuff, take
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """Make a bench and clear it away."""
-    bench = Bench()
-    yield bench
-    bench.close()
-
-
 def dup(sock: socket.socket) -> int:
     """Return a descriptor of its own for a socket."""
     return os.dup(sock.fileno())

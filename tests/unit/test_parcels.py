@@ -16,14 +16,6 @@ from tests.unit.relay.hand import Bench, take
 from tests.unit.scene import Scene, open_port
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """Make a bench and clear it away."""
-    bench = Bench()
-    yield bench
-    bench.close()
-
-
 @dataclass
 class Left:
     """What a predecessor has left, in the making."""

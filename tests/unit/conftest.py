@@ -1,4 +1,4 @@
-"""The bench on which the relay's parts are tried."""
+"""The bench on which everything that moves bytes is tried."""
 
 from __future__ import annotations
 
