@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -56,8 +55,8 @@ class Frontend:
         self._gate = gate
         self._on_end = self._ended
         self._connections_total = 0
-        self._closed: Counter[str] = Counter()
-        self._rejected: Counter[str] = Counter()
+        self._closed: dict[str, int] = {}
+        self._rejected: dict[str, int] = {}
         self._complained_at = -_COMPLAIN_EVERY
         self._unsaid = 0
         self._rebalancer = self._new_rebalancer()
@@ -87,9 +86,9 @@ class Frontend:
 
     def _admit(self, client: SocketType, peer: tuple[Any, ...]) -> None:
         self._connections_total += 1
-        limit = self.upstream.settings.max_connections
+        limit = self.upstream.max_connections
         if limit and len(self.sessions) >= limit:
-            self._rejected[FULL] += 1
+            _count(self._rejected, FULL)
             reset(client)
             client.close()
             self._gate.left()
@@ -116,12 +115,12 @@ class Frontend:
             server.bytes_in += to_server
             server.bytes_out += to_client
             if reason in _CUTS:
-                server.cuts[reason] = server.cuts.get(reason, 0) + 1
+                _count(server.cuts, reason)
         if reason in (UNREACHABLE, NO_SERVER):
-            self._rejected[reason] += 1
+            _count(self._rejected, reason)
             self._complain(why)
         else:
-            self._closed[reason] += 1
+            _count(self._closed, reason)
         if self.log_access:
             access.info(
                 "%s %s -> %s %.3fs in=%d out=%d %s", self.name, socks.name(session.peer),
@@ -274,6 +273,10 @@ class Frontend:
         return views
 
 
+def _count(counts: dict[str, int], what: str) -> None:
+    counts[what] = counts.get(what, 0) + 1
+
+
 def _without_places(settings: Proxy) -> Proxy:
     return replace(settings, listen=(), servers=())
 
@@ -282,7 +285,7 @@ def _view(server: Server, live: list[int], now: float) -> ServerView:
     state, reason, since = server.state()
     return ServerView(
         name=server.name, address=str(server.settings.address), state=state, reason=reason,
-        since_seconds=max(0.0, now - since), weight=server.settings.weight, backup=server.settings.backup,
+        since_seconds=max(0.0, now - since), weight=server.weight, backup=server.backup,
         connections=server.connections, connections_total=server.connections_total,
         connect_failures=dict(server.failures), bytes_in_total=server.bytes_in + live[0],
         bytes_out_total=server.bytes_out + live[1], connect_seconds=server.connect_seconds.view(),

@@ -6,20 +6,19 @@ With early data (extension 42) it does not wait: a request follows that must not
 
 from __future__ import annotations
 
-import struct
 from enum import Enum
 from typing import Final
 
 LIMIT: Final = 16384
 """Bytes, the record headers included; real ones have 200 to 2,000."""
 _HANDSHAKE: Final = 22
+_TLS: Final = 3
+"""The major version that every record header carries."""
 _CLIENT_HELLO: Final = 1
 _EARLY_DATA: Final = 42
 _RECORD_HEADER: Final = 5
 _MESSAGE_HEADER: Final = 4
 _LONGEST_RECORD: Final = 16384
-_extension: Final = struct.Struct("!HH").unpack_from
-"""Type and length at an offset."""
 
 
 class Hello(Enum):
@@ -32,43 +31,53 @@ class Hello(Enum):
     OTHER = "other"
 
 
-def classify(data: bytes | bytearray | memoryview) -> Hello:
+_PARTIAL: Final = Hello.PARTIAL
+_COMPLETE: Final = Hello.COMPLETE
+_OTHER: Final = Hello.OTHER
+
+
+def classify(data: bytes) -> Hello:
     """Say what `data`, everything that a client has sent so far, is. Never raises, whatever the bytes are."""
     size = len(data)
     if (size and data[0] != _HANDSHAKE) or size > LIMIT:
-        return Hello.OTHER
-    message = bytearray()
+        return _OTHER
+    message = b""
     at = promised = 0
     while at < size:
-        length = _record_length(bytes(data[at : at + _RECORD_HEADER]))
+        length = _record_length(data, at)
         if length == 0:
             break
-        message += data[at + _RECORD_HEADER : at + _RECORD_HEADER + max(length, 0)]
-        at += _RECORD_HEADER + length
+        if length < 0:
+            return _OTHER
+        body = at + _RECORD_HEADER
+        at = body + length
+        message = message + data[body:at] if message else data[body:at]
         promised += length
-        if length < 0 or (message and message[0] != _CLIENT_HELLO):
-            return Hello.OTHER
-        if len(message) < _MESSAGE_HEADER:
+        have = len(message)
+        if have and message[0] != _CLIENT_HELLO:
+            return _OTHER
+        if have < _MESSAGE_HEADER:
             continue
-        whole = _MESSAGE_HEADER + int.from_bytes(message[1:4], "big")
+        whole = _MESSAGE_HEADER + (message[1] << 16 | message[2] << 8 | message[3])
         if promised > whole or whole + _RECORD_HEADER > LIMIT:
-            return Hello.OTHER
-        if len(message) == whole:
-            return Hello.COMPLETE if at == size and _waits(message) else Hello.OTHER
-    return Hello.PARTIAL if size < LIMIT else Hello.OTHER
+            return _OTHER
+        if have == whole:
+            return _COMPLETE if at == size and _waits(message) else _OTHER
+    return _PARTIAL if size < LIMIT else _OTHER
 
 
-def _record_length(header: bytes) -> int:
-    """Return the length that a record's header announces, 0 if the header is cut short, -1 if it cannot be one."""
-    if header[0] != _HANDSHAKE or header[1:2] not in (b"", b"\x03"):
+def _record_length(data: bytes, at: int) -> int:
+    """Return the length that the record header at `at` announces, 0 if it is cut short, -1 if it cannot be one."""
+    left = len(data) - at
+    if data[at] != _HANDSHAKE or (left > 1 and data[at + 1] != _TLS):
         return -1
-    if len(header) < _RECORD_HEADER:
+    if left < _RECORD_HEADER:
         return 0
-    length = header[3] << 8 | header[4]
+    length = data[at + 3] << 8 | data[at + 4]
     return length if 1 <= length <= _LONGEST_RECORD else -1
 
 
-def _waits(message: bytearray) -> bool:
+def _waits(message: bytes) -> bool:
     """Whether the fields of a whole ClientHello fit into it exactly and none of its extensions is early data."""
     end = len(message)
     try:
@@ -82,10 +91,9 @@ def _waits(message: bytearray) -> bool:
             return False
         at += 2
         while at < end:
-            kind, length = _extension(message, at)
-            if kind == _EARLY_DATA:
+            if message[at] << 8 | message[at + 1] == _EARLY_DATA:
                 return False
-            at += 4 + length
-    except (IndexError, struct.error):
+            at += 4 + (message[at + 2] << 8 | message[at + 3])
+    except IndexError:
         return False
     return at == end

@@ -124,7 +124,7 @@ class Session(Watched):
 
     def armed(self, answer_from: float) -> None:
         """Be called when an answer should have come."""
-        self._engine.at(self, answer_from + self.upstream.settings.first_byte_timeout)
+        self._engine.at(self, answer_from + self.upstream.first_byte_timeout)
 
     def _harden(self, server: SocketType) -> None:
         """Set what a connection that is over by now was spared: five system calls."""
@@ -149,7 +149,7 @@ class Session(Watched):
         if server.health.doubted:
             self.upstream.observe(server, Sign(), self._engine.now)
         preface = self.upstream.preface(self.client, self.peer)
-        if not self.upstream.settings.first_byte_timeout and self._wait is None:
+        if not self.upstream.first_byte_timeout and self._wait is None:
             self.go_through(attempt.sock, preface, b"", events)
             return
         if self._wait is None:

@@ -20,7 +20,8 @@ class Upstream:
     that a check can be brought forward or a name looked up again.
     """
 
-    __slots__ = ("failed", "flipped", "name", "pool", "settings")
+    __slots__ = ("_preface", "_settings", "connect_deadline", "failed", "first_byte_timeout", "flipped",
+                 "max_connections", "name", "pool")
 
     def __init__(
         self,
@@ -36,6 +37,19 @@ class Upstream:
         self.flipped = flipped
         self.failed = failed
 
+    @property
+    def settings(self) -> Proxy:
+        """What was asked; what every connection asks for stands beside it, since a dataclass is not compiled."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Proxy) -> None:
+        self._settings = settings
+        self._preface = settings.proxy_protocol
+        self.connect_deadline = settings.connect_deadline
+        self.first_byte_timeout = settings.first_byte_timeout
+        self.max_connections = settings.max_connections
+
     def observe(self, server: Server, evidence: Outcome | Sign, now: float) -> None:
         """Take in what a check or a connection has shown of `server`."""
         self._flip(server, server.health.observe(evidence, now), now)
@@ -44,7 +58,7 @@ class Upstream:
 
     def preface(self, client: SocketType, peer: tuple[Any, ...]) -> bytes:
         """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
-        version = self.settings.proxy_protocol
+        version = self._preface
         return b"" if version == "off" else header(version, peer, client.getsockname(), client.family)
 
     def answered(self, server: Server, spoke_at: float, now: float) -> None:

@@ -23,13 +23,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from hashlib import blake2b
 from random import Random
+from typing import Final
 
 from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Lease, Server
 from lbproxy.config.model import Proxy
 
-_NEVER = 9
-_BEHIND_BACKUPS = 2
+_NEVER: Final = 9
+_BEHIND_BACKUPS: Final = 2
 """What is not up stands behind the backups, in the order of its severity."""
 
 
@@ -95,7 +96,7 @@ class Pool:
             tier = self._tier(server, now)
             if tier > best_tier or tier == _NEVER:
                 continue
-            load = (server.connections + 1) / server.settings.weight
+            load = (server.connections + 1) / server.weight
             if (best is None or tier < best_tier or load < best_load
                     or (load == best_load and server.order < best.order)):
                 best, best_tier, best_load = server, tier, load
@@ -106,14 +107,13 @@ class Pool:
         return Lease(best)
 
     def _tier(self, server: Server, now: float) -> int:
-        settings = server.settings
-        full = settings.max_conns and server.connections >= settings.max_conns
-        if settings.down or server.manual or full or not server.endpoints:
+        full = server.max_conns and server.connections >= server.max_conns
+        if server.disabled or server.manual or full or not server.endpoints:
             return _NEVER
         severity = server.health.severity
         if severity and not server.health.on_trial(now):
             return _BEHIND_BACKUPS + severity
-        if settings.backup:
+        if server.backup:
             return 2
         since = now - server.recovered_at
         return 1 if since < self._slow_start and self._rng.random() > since / self._slow_start else 0

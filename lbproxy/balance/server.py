@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from lbproxy.balance.health import Health, Rules, Verdict
 from lbproxy.config.model import Server as ServerConfig
@@ -10,6 +10,9 @@ from lbproxy.snapshot import BUCKETS, Histogram
 
 Endpoint = tuple[int, tuple[Any, ...]]
 """An address family and a socket address of it, ready for connect."""
+
+
+_BOUNDS: Final = BUCKETS
 
 
 class Seconds:
@@ -24,7 +27,7 @@ class Seconds:
     def add(self, seconds: float) -> None:
         """Count one."""
         at = 0
-        for bound in BUCKETS:
+        for bound in _BOUNDS:
             if seconds <= bound:
                 break
             at += 1
@@ -43,9 +46,9 @@ class Server:
     dialled at, the one that last worked first; a host name that does not resolve has none.
     """
 
-    __slots__ = ("bytes_in", "bytes_out", "checks", "connect_seconds", "connections", "connections_total", "cuts",
-                 "drained_at", "endpoints", "failures", "first_byte_seconds", "flips", "health", "manual", "order",
-                 "recovered_at", "replays", "settings")
+    __slots__ = ("_settings", "backup", "bytes_in", "bytes_out", "checks", "connect_seconds", "connections",
+                 "connections_total", "cuts", "disabled", "drained_at", "endpoints", "failures", "first_byte_seconds",
+                 "flips", "health", "manual", "max_conns", "order", "recovered_at", "replays", "weight")
 
     def __init__(self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0) -> None:
         self.settings = settings
@@ -73,6 +76,19 @@ class Server:
         self.first_byte_seconds = Seconds()
 
     @property
+    def settings(self) -> ServerConfig:
+        """What was asked; what every choice asks for stands beside it, since a dataclass is not compiled."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ServerConfig) -> None:
+        self._settings = settings
+        self.backup = settings.backup
+        self.disabled = settings.down
+        self.max_conns = settings.max_conns
+        self.weight = settings.weight
+
+    @property
     def name(self) -> str:
         """The configured name, or else the address."""
         return self.settings.name
@@ -84,7 +100,7 @@ class Server:
 
     def state(self) -> tuple[str, str, float]:
         """Return the contract's word for its state, the reason, and since when (the clock of `now`s passed in)."""
-        if self.settings.down:
+        if self.disabled:
             return "disabled", "down: true in the configuration", self.health.since
         if self.manual:
             return "draining", "drained by the operator (lbproxy drain)", self.drained_at
@@ -95,7 +111,7 @@ class Server:
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""
         return (self.health.state is Verdict.UP and bool(self.endpoints) and not self.manual
-                and not self.settings.down)
+                and not self.disabled)
 
     def failed(self, reason: str) -> None:
         """Count a failed connection attempt."""

@@ -67,8 +67,6 @@ def test_a_client_hello_is_complete_and_each_of_its_beginnings_is_partial(name: 
     """However the network cuts it up."""
     hello = HELLOS[name]
     assert classify(hello) is Hello.COMPLETE
-    assert classify(bytearray(hello)) is Hello.COMPLETE
-    assert classify(memoryview(hello)) is Hello.COMPLETE
     beginnings = range(len(hello)) if len(hello) < 2000 else [*range(100), *range(100, len(hello), 97), len(hello) - 1]
     assert {end for end in beginnings if classify(hello[:end]) is not Hello.PARTIAL} == set()
 
@@ -135,8 +133,9 @@ def test_arbitrary_bytes_never_raise(data: bytes) -> None:
 )  # fmt: skip
 def test_a_damaged_client_hello_never_raises_and_its_verdict_is_final(name: str, at: int, byte: int, end: int) -> None:
     """A byte changed anywhere, cut anywhere: what is OTHER once is never anything else with more bytes."""
-    data = bytearray(HELLOS[name])
-    data[at % len(data)] = byte
+    hello = HELLOS[name]
+    at %= len(hello)
+    data = hello[:at] + bytes([byte]) + hello[at + 1 :]
     if classify(data[:end]) is Hello.OTHER:
         assert classify(data) is Hello.OTHER
     else:
