@@ -2,8 +2,8 @@
 #   make run     see it work: three small servers, the proxy in front, on free loopback ports
 #   make test    style, types and every test (the tests of a program that is not installed are skipped)
 #   make check   style, types and the import rules only; seconds
-#   make compile  compile the hot modules in place with mypyc (needs gcc and Python's headers); the same source, faster
-#   make uncompile  take the compiled form away again
+#   make compile  compile the hot modules in place (needs gcc and Python's headers): the same, faster
+#   make uncompile  take the compiled form away again; make wheel puts it into a wheel in dist/
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
@@ -15,7 +15,7 @@ LOCK ?=
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 
-.PHONY: run test check compile test-compiled uncompile bench bench-quick trials lock clean
+.PHONY: run test check compile test-compiled uncompile wheel bench bench-quick trials lock clean
 
 run: $(installed)
 	@$(bin)/lbproxy demo
@@ -32,13 +32,15 @@ check: $(installed)
 
 compile: $(installed)
 	@command -v gcc >/dev/null || { echo "a compiler is needed: apt-get install gcc python3-dev" >&2; exit 1; }
-	$(bin)/mypyc $$($(bin)/python -c 'import glob, tomllib; \
-		hook = tomllib.load(open("pyproject.toml", "rb"))["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["mypyc"]; \
-		print(*(name for pattern in hook["include"] for name in sorted(glob.glob(pattern))))')
+	LBPROXY_COMPILE=1 $(bin)/python setup.py --quiet build_ext --inplace
 
 test-compiled: compile
-	$(bin)/python -m pytest tests/live/test_relay.py tests/live/test_firstbyte.py tests/live/test_real_servers.py \
-		tests/process/test_upgrade.py; status=$$?; $(MAKE) --no-print-directory uncompile; exit $$status
+	$(bin)/python -c 'import sys; from lbproxy.calls import COMPILED; sys.exit(not COMPILED)'
+	$(bin)/python -m pytest -m 'not plain' tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
+		$(MAKE) --no-print-directory uncompile; exit $$status
+
+wheel: $(installed)
+	LBPROXY_COMPILE=1 $(bin)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
 uncompile:
 	@find . -path ./$(VENV) -prune -o -name '*.so' -exec rm -f {} +
@@ -61,13 +63,12 @@ $(installed): requirements.lock pyproject.toml
 	$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# hatchling and editables stand for the build backend, so that installing asks for nothing outside the lock.
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv
-	printf 'hatchling\neditables\n' | $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
+	$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
 		--python-version 3.11 --generate-hashes --extra test --custom-compile-command 'make lock' $(LOCK) \
-		--output-file requirements.lock pyproject.toml -
+		--output-file requirements.lock pyproject.toml
 	@rm -rf $(VENV)/lock
 
 clean: uncompile

@@ -18,6 +18,7 @@ import socket
 from socket import SocketType
 from typing import Final, Protocol
 
+from lbproxy import calls
 from lbproxy import sock as socks
 from lbproxy.balance.health import Sign
 from lbproxy.balance.server import Endpoint, Lease, Server
@@ -25,6 +26,7 @@ from lbproxy.relay.engine import GONE, OUT, Engine, Watched
 from lbproxy.relay.wheel import NEVER
 from lbproxy.upstream import Upstream
 
+_connect: Final = calls.connect
 STAGGER: Final = 0.2
 """Seconds. RFC 8305 recommends 250 ms between attempts; masters are nearer than web servers."""
 _REASONS: Final = {
@@ -88,7 +90,7 @@ class Dial:
         self._attempts: list[Attempt] = []
         self._failures: list[str] = []
         self._next_at = 0.0
-        self._deadline = engine.now + upstream.settings.connect_deadline
+        self._deadline = engine.now + upstream.connect_deadline
 
     def start(self) -> None:
         """Begin; may call back before it returns."""
@@ -101,7 +103,7 @@ class Dial:
         timeout = self._upstream.settings.connect_timeout
         for attempt in list(self._attempts):
             if now >= attempt.started + timeout:
-                self._failed(attempt, "timeout", f"no answer within {timeout:g}s", now)
+                self._failed(attempt, errno.ETIMEDOUT, now, f"no answer within {timeout:g}s")
         if not self._over() and now >= self._deadline:
             self._give_up(now)
         if not self._over() and (now >= self._next_at or not self._attempts):
@@ -125,7 +127,7 @@ class Dial:
         if events & GONE:
             error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
-                self._failed(attempt, _REASONS.get(error, "error"), os.strerror(error).lower(), now)
+                self._failed(attempt, error, now)
                 if not self._over():
                     self._launch(now)
                 return
@@ -196,36 +198,37 @@ class Dial:
                 self._tries = {}
             self._tries[server] = self._tries.get(server, 0) + 1
         try:
-            sock = socks.outgoing(endpoint[0])
+            sock = _connect(endpoint[0], endpoint[1])
         except OSError as error:
             lease.release()
+            if error.errno not in socks.FULL:
+                self._blame(server, endpoint, error.errno or errno.EIO, now)
+                return False
+            # Our own shortage says nothing of the server: wait, other connections end all the time.
             self._failures.append(f"{server.name}: {error.strerror}")
-            if error.errno in socks.FULL:
-                # Our own shortage says nothing of the server: wait, other connections end all the time.
-                self._tried.remove(server)
-                self._engine.pipes.close()
-                self._next_at = now + STAGGER
-                return True
-            return False
-        attempt = Attempt(self, lease, endpoint, sock, now)
-        self._attempts.append(attempt)
-        error_number = sock.connect_ex(endpoint[1])
-        if error_number in (0, errno.EINPROGRESS):
-            self._engine.add(attempt.fd, attempt)
+            self._tried.remove(server)
+            self._engine.pipes.close()
             self._next_at = now + STAGGER
             return True
-        self._failed(attempt, _REASONS.get(error_number, "error"), os.strerror(error_number).lower(), now)
-        return False
+        attempt = Attempt(self, lease, endpoint, sock, now)
+        self._attempts.append(attempt)
+        self._engine.add(attempt.fd, attempt)
+        self._next_at = now + STAGGER
+        return True
 
-    def _failed(self, attempt: Attempt, kind: str, why: str, now: float) -> None:
-        server = attempt.lease.server
+    def _failed(self, attempt: Attempt, number: int, now: float, why: str = "") -> None:
         self._attempts.remove(attempt)
         self._drop(attempt)
+        self._blame(attempt.lease.server, attempt.endpoint, number, now, why)
+
+    def _blame(self, server: Server, endpoint: Endpoint, number: int, now: float, why: str = "") -> None:
+        kind = _REASONS.get(number, "error")
+        why = why or os.strerror(number).lower()
         self._failures.append(f"{server.name}: {why}")
         server.failed(kind)
-        if attempt.endpoint in server.endpoints and len(server.endpoints) > 1:
-            server.endpoints.remove(attempt.endpoint)
-            server.endpoints.append(attempt.endpoint)
+        if endpoint in server.endpoints and len(server.endpoints) > 1:
+            server.endpoints.remove(endpoint)
+            server.endpoints.append(endpoint)
         if self._tries is None or self._tries.get(server, 99) >= len(server.endpoints):
             # Only a server that had accepted resets a connect: one that refuses it says so.
             self._upstream.observe(server, Sign(why, answered=kind == "reset"), now)

@@ -7,16 +7,19 @@ anything else goes straight to the relay and is never sent twice.
 
 from __future__ import annotations
 
-import socket
 from socket import SocketType
 from typing import Final, Protocol
 
+from lbproxy import calls
 from lbproxy.hello import LIMIT, Hello, classify
 from lbproxy.relay.closing import reset
-from lbproxy.relay.engine import GONE, HANGUP, IN, URGENT, Engine, Watched
+from lbproxy.relay.engine import GONE, HANGUP, IN, NEWS, STRANGE, Engine, Watched
 from lbproxy.relay.wheel import NEVER
 
-_NOWAIT: Final = socket.MSG_DONTWAIT
+_recv: Final = calls.recv
+_send: Final = calls.send
+_COMPLETE: Final = Hello.COMPLETE
+_OTHER: Final = Hello.OTHER
 
 
 class Judge(Protocol):
@@ -55,7 +58,7 @@ class FirstByte(Watched):
         self.client_events = client_events
         """Edges of the client that have not been acted on."""
         self._flight = flight
-        self._complete = bool(flight) and classify(flight) is Hello.COMPLETE
+        self._complete = bool(flight) and classify(flight) is _COMPLETE
         self.server: SocketType | None = None
         self._server_fd = -1
         self.sent = 0
@@ -76,7 +79,7 @@ class FirstByte(Watched):
             return
         if events & (IN | HANGUP):
             self.ready(self._server_fd, events)
-        if self.server is server and self.client_events & (IN | HANGUP | URGENT):
+        if self.server is server and self.client_events & NEWS:
             self._hear_client()
 
     def ready(self, fd: int, events: int) -> None:
@@ -85,7 +88,7 @@ class FirstByte(Watched):
             self.client_events |= events
             if events & GONE:
                 self._judge.client_left()
-            elif events & (IN | HANGUP | URGENT) and self.server is not None:
+            elif events & NEWS and self.server is not None:
                 self._hear_client()
         elif fd == self._server_fd and events & (IN | HANGUP):
             self._hear_server(events)
@@ -111,24 +114,24 @@ class FirstByte(Watched):
 
     def _hear_client(self) -> None:
         try:
-            data = self._client.recv(LIMIT, _NOWAIT)
+            data = _recv(self._client_fd, LIMIT)
         except BlockingIOError:
             self.client_events &= ~IN
             return
         except OSError:
             self._judge.client_left()
             return
-        if len(data) < LIMIT and not self.client_events & (HANGUP | URGENT):
+        if len(data) < LIMIT and not self.client_events & STRANGE:
             self.client_events &= ~IN
-        held = self._flight + data
-        kind = classify(held) if data else Hello.OTHER
-        if kind is Hello.OTHER:
+        held = self._flight + data if self._flight else data
+        kind = classify(held) if data else _OTHER
+        if kind is _OTHER:
             # Not TLS, or the client's FIN: half-close is the relay's business.
             self._through(data, b"", 0)
             return
         self._flight = held
-        self._complete = kind is Hello.COMPLETE
-        if self._say(data, self._complete, 0) and self.client_events & (HANGUP | URGENT):
+        self._complete = kind is _COMPLETE
+        if self._say(data, self._complete, 0) and self.client_events & STRANGE:
             self._hear_client()  # no edge will tell of what is behind it, be it only the FIN
 
     def _say(self, data: bytes, complete: bool, events: int) -> bool:
@@ -137,7 +140,7 @@ class FirstByte(Watched):
         if server is None:
             return False
         try:
-            sent = server.send(data, _NOWAIT)
+            sent = _send(self._server_fd, data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -158,7 +161,7 @@ class FirstByte(Watched):
         if server is None:
             return
         try:
-            data = server.recv(LIMIT, _NOWAIT)
+            data = _recv(self._server_fd, LIMIT)
         except BlockingIOError:
             return
         except OSError as error:

@@ -12,16 +12,21 @@ from pathlib import Path
 from socket import SocketType
 from typing import Any, Final
 
+from lbproxy import calls
 from lbproxy import sock as socks
 from lbproxy.relay.engine import IN, Engine, Watched
 from lbproxy.relay.wheel import NEVER
 
 log = logging.getLogger(__name__)
+_accept: Final = calls.accept
 
 _PAUSE: Final = 0.1
 """Seconds between two tries while nothing can be accepted: an accept that fails at once would otherwise spin."""
 _WARN_EVERY: Final = 60.0
 _FDS_PER_CONNECTION: Final = 2
+BURST: Final = 16
+"""Connections accepted in a turn. With one at a time, what runs behind the proxy is woken for each of them; with too
+many, those that are open wait."""
 
 
 class Gate:
@@ -101,30 +106,35 @@ class Listener(Watched):
             self._engine.add(self._fd, self, IN)
 
     def ready(self, fd: int, events: int) -> None:
-        """Accept one connection. If there are more, the set says so again (a listener is level-triggered).
+        """Accept what there is, up to BURST. Of more the set tells again, for a listener is level-triggered."""
+        for _ in range(BURST):
+            if self._gate.full():
+                self._gate.warn(self._engine.now, "out of file descriptors")
+                self.pause()
+                self._gate.wait(self)
+                return
+            if not self._accept():
+                return
 
-        To accept until there is nothing left would end in an exception each time, which costs more than the next poll.
-        """
-        if self._gate.full():
-            self._gate.warn(self._engine.now, "out of file descriptors")
-            self.pause()
-            self._gate.wait(self)
-            return
+    def _accept(self) -> bool:
+        """Accept one connection; returns whether there may be more."""
         try:
-            client, peer = socks.accept(self.sock)
-        except BlockingIOError:
-            return  # another worker was faster
+            accepted = _accept(self.sock)
         except OSError as error:
             if error.errno in socks.FULL:
                 self._gate.warn(self._engine.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
                 self._engine.pipes.close()
                 self.pause()
                 self._engine.at(self, self._engine.now + _PAUSE)
-            elif error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
+                return False
+            if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
                 raise
-            return  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
+            return True  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
+        if accepted is None:
+            return False
         self._gate.open += 1
-        self.admit(client, peer)
+        self.admit(accepted[0], accepted[1])
+        return self._watching
 
     def due(self, now: float) -> float:
         """Try again."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 from socket import SocketType
@@ -103,26 +105,12 @@ def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:
     return bound
 
 
-def accept(listener: SocketType) -> tuple[SocketType, tuple[Any, ...]]:
-    """Accept one connection, without Python's socket class around it: that would cost memory and time on each."""
-    fd, peer = listener._accept()  # type: ignore[attr-defined]  # what socket.accept itself is made of
-    os.set_blocking(fd, False)
-    return SocketType(listener.family, listener.type, listener.proto, fd), peer
-
-
 def has_data(sock: SocketType) -> bool:
     """Whether bytes wait to be read, before a FIN if there is one."""
     try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except OSError:
+        return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
+    except (OSError, ValueError):  # ValueError: it is closed
         return False
-
-
-def outgoing(family: int) -> SocketType:
-    """Return a non-blocking socket to connect with; raises OSError when there is none to be had (FULL)."""
-    sock = SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
 
 
 def harden(sock: SocketType, keepalive: Keepalive, user_timeout: float) -> None:

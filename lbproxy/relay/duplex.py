@@ -31,21 +31,21 @@ SHUT: Final = 2
 BROKEN: Final = 3
 RESET: Final = 4
 
-EOF: Final = 0
-EMPTY: Final = 1
-GONE: Final = 2
-FAILED: Final = 3
+EOF: Final = 0x10
+EMPTY: Final = 0x20
+GONE: Final = 0x30
+FAILED: Final = 0x40
 
-TABLE: Final[dict[tuple[int, int], int]] = {
-    (OPEN, EOF): ENDING,
-    (OPEN, EMPTY): OPEN,
-    (OPEN, GONE): BROKEN,
-    (OPEN, FAILED): RESET,
-    (ENDING, EMPTY): SHUT,
-    (ENDING, GONE): BROKEN,
-    (ENDING, FAILED): RESET,
+TABLE: Final[dict[int, int]] = {
+    OPEN | EOF: ENDING,
+    OPEN | EMPTY: OPEN,
+    OPEN | GONE: BROKEN,
+    OPEN | FAILED: RESET,
+    ENDING | EMPTY: SHUT,
+    ENDING | GONE: BROKEN,
+    ENDING | FAILED: RESET,
 }
-"""(state, event) -> state of one direction. SHUT, BROKEN and RESET are final: nothing is read or written after."""
+"""state | event -> state of one direction. SHUT, BROKEN and RESET are final: nothing is read or written after."""
 
 RUN: Final = 0
 CLOSE: Final = 1

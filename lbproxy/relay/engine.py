@@ -20,23 +20,26 @@ from mmap import mmap
 from time import monotonic
 from typing import Final, Protocol
 
+from lbproxy.calls import Epoll
 from lbproxy.relay.pipes import PipePool
 from lbproxy.relay.wheel import NEVER, Timed, Wheel
 
 log = logging.getLogger(__name__)
+_clock: Final = monotonic
+"""Final, here and elsewhere: mypyc calls what it knows will not change without looking it up each time."""
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 URGENT: Final = select.EPOLLPRI
+NEWS: Final = IN | HANGUP | URGENT
+"""There is something to read, be it only the end."""
+STRANGE: Final = HANGUP | URGENT
 GONE: Final = select.EPOLLHUP | select.EPOLLERR
 FAULT: Final = select.EPOLLERR
 """A reset or a timeout; HUP alone comes also when both ends have sent FIN, which is nothing to worry about."""
 EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 
-BUFFER: Final = 64 * 1024
-"""Bytes of the one buffer through which small exchanges are copied; a read that fills it calls for splice."""
-_BATCH: Final = 256
 _ROUNDS: Final = 16
 """Polls before uvloop gets its turn again; a busy set pays for one wake-up of uvloop in so many."""
 _WORTH: Final = 4
@@ -95,16 +98,14 @@ class Engine:
     """The set, the shared buffer, the pipes and the timers of all connections."""
 
     def __init__(self, loop: Loop) -> None:
-        self.now = monotonic()
-        """When the batch at hand began (time.monotonic)."""
-        self.view = memoryview(bytearray(BUFFER))
-        self.views = [self.view]
+        self._now = 0.0
         self.marks: bytearray | mmap = bytearray()
         """Where links that are kept mark what they hold (`marks`)."""
         self.pipes = PipePool()
         self.wheel = Wheel()
         self._loop = loop
-        self._epoll = select.epoll()
+        self._epoll = Epoll()
+        self._poll = self._epoll.poll
         self._watched: list[Watched | None] = [None] * 1024
         self._hungry: list[Watched] = []
         self._buried: list[Closeable] = []
@@ -122,6 +123,15 @@ class Engine:
         self._bury_all()
         self._epoll.close()
         self.pipes.close()
+
+    @property
+    def now(self) -> float:
+        """The time.monotonic, within a batch that of its first asking: nobody asks for the sake of bytes that move."""
+        if not self._in_batch:
+            return _clock()
+        if not self._now:
+            self._now = _clock()
+        return self._now
 
     def add(self, fd: int, watched: Watched, events: int = EDGES) -> None:
         """Register `fd`; its events go to `watched`."""
@@ -165,21 +175,22 @@ class Engine:
         self._called_soon = False
         self._in_batch = True
         for _ in range(_ROUNDS):
-            events = self._epoll.poll(0, _BATCH)
+            events = self._poll()
             watched = self._watched
-            self.now = monotonic()
-            for fd, mask in events:
+            self._now = 0.0
+            for at in range(0, len(events), 2):
+                fd = events[at]
                 item = watched[fd]
                 if item is not None:
                     try:
-                        item.ready(fd, mask)
+                        item.ready(fd, events[at + 1])
                     except Exception:
                         self._crashed(item)
             if self._hungry:
                 self._feed()
             if self._buried:
                 self._bury_all()
-            if len(events) < _WORTH:
+            if len(events) < 2 * _WORTH:
                 break
         self._in_batch = False
         if self._hungry:
@@ -211,15 +222,15 @@ class Engine:
             self._timer = None
         self._timer_at = self.wheel.next()
         if self._timer_at != NEVER:
-            self._timer = self._loop.call_later(max(0.0, self._timer_at - monotonic()), self._tick)
+            self._timer = self._loop.call_later(max(0.0, self._timer_at - _clock()), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         self.turn()  # after a stall (a stopped machine) much is overdue that has been answered meanwhile
-        self.now = monotonic()
-        for item in self.wheel.expire(self.now):
+        now = _clock()
+        for item in self.wheel.expire(now):
             try:
-                when = item.due(self.now)
+                when = item.due(now)
             except Exception:
                 if isinstance(item, Watched):
                     self._crashed(item)
@@ -227,7 +238,7 @@ class Engine:
                     log.exception("a timer met a bug")
             else:
                 if when != NEVER:
-                    self.wheel.put(item, when, self.now)
+                    self.wheel.put(item, when, now)
         self._arm()
 
     def _crashed(self, item: Watched) -> None:

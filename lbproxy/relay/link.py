@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from lbproxy.relay.closing import end_shared, reset
 from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, verdict
-from lbproxy.relay.engine import FAULT, GONE, HANGUP, IN, OUT, URGENT, Engine, Watched
+from lbproxy.relay.engine import FAULT, GONE, NEWS, OUT, Engine, Watched
 from lbproxy.relay.flow import IDLE, MORE, Flow
 from lbproxy.relay.marks import DOWN, SLOT, UP
 from lbproxy.relay.wheel import NEVER
@@ -27,6 +27,8 @@ IDLE_TIMEOUT: Final = "idle_timeout"
 ERROR: Final = "error"
 """A bug of ours, told in the log."""
 
+_ROOM: Final = OUT | GONE
+_WRITING: Final = socket.SHUT_WR
 _SILENT: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 _INFO: Final = struct.Struct("=44xI4xI")
 """struct tcp_info (linux/tcp.h): tcpi_last_data_sent at 44 and tcpi_last_data_recv at 52, milliseconds."""
@@ -64,17 +66,16 @@ class Link(Watched):
         self._client_fd = client.fileno()
         self._server_fd = server.fileno()
         self._queued = False
-        self.up = Flow(engine, client, server)
-        self.down = Flow(engine, server, client)
+        self.up = Flow(engine, self._client_fd, self._server_fd)
+        self.down = Flow(engine, self._server_fd, self._client_fd)
         self.first_fin = ""
 
     def start(self, client_events: int, server_events: int) -> None:
         """Take over both descriptors, which are registered, with the events their former owner has not acted on."""
         self._engine.pass_on(self._client_fd, self)
         self._engine.pass_on(self._server_fd, self)
-        for flow, events in ((self.up, client_events), (self.down, server_events)):
-            flow.readable = bool(events & (IN | HANGUP | URGENT))
-            flow.thorough = bool(events & (HANGUP | URGENT))
+        self.up.told(client_events)
+        self.down.told(server_events)
         self.resume()
 
     def ready(self, fd: int, events: int) -> None:
@@ -85,18 +86,16 @@ class Link(Watched):
         else:
             towards = self.down
             back = self.up
-        if events & (IN | HANGUP | URGENT):
+        if events & NEWS:
             if towards.state == OPEN:
-                towards.readable = True
-                if events & (HANGUP | URGENT):
-                    towards.thorough = True
+                towards.told(events)
                 if not towards.blocked():
                     self._run(towards)
             # A reset that no read tells of: after a FIN, or with the destination blocked. A server's last words are
             # still delivered then; a client that has gone wants nothing any more.
             if events & FAULT and self._owner is not None and (towards is self.up or towards.state != OPEN):
                 self._finish(self._cause(fd), ABORT)
-        if events & (OUT | GONE) and self._owner is not None and back.blocked():
+        if events & _ROOM and self._owner is not None and back.blocked():
             self._run(back)
 
     def _cause(self, fd: int) -> str:
@@ -108,9 +107,10 @@ class Link(Watched):
     def resume(self) -> None:
         """Go on with what a budget stopped, or with what was left by a former owner of the sockets."""
         self._queued = False
-        for flow in (self.up, self.down):
-            if self._owner is not None and (flow.readable or flow.blocked()):
-                self._run(flow)
+        if self.up.readable or self.up.blocked():
+            self._run(self.up)
+        if self._owner is not None and (self.down.readable or self.down.blocked()):
+            self._run(self.down)
 
     def _run(self, flow: Flow) -> None:
         result = flow.pump()
@@ -141,7 +141,7 @@ class Link(Watched):
 
     def _shut(self, sock: socket.SocketType) -> None:
         try:
-            sock.shutdown(socket.SHUT_WR)
+            sock.shutdown(_WRITING)
         except OSError:
             pass  # reset meanwhile; the read side is told
 
@@ -167,16 +167,19 @@ class Link(Watched):
         self._owner = None
         self.up.release()
         self.down.release()
-        for fd, sock in ((self._client_fd, self.client), (self._server_fd, self.server)):
-            if self.kept:
-                # The set would go on reporting a descriptor that we have closed and somebody else has not.
-                self._engine.remove(fd)
-                end_shared(sock, how == ABORT)
-            elif how == ABORT:
-                reset(sock)
-            self._engine.bury(fd, sock)
+        self._let_go(self._client_fd, self.client, how == ABORT)
+        self._let_go(self._server_fd, self.server, how == ABORT)
         if owner is not None:
             owner.ended(reason)
+
+    def _let_go(self, fd: int, sock: socket.SocketType, abort: bool) -> None:
+        if self.kept:
+            # The set would go on reporting a descriptor that we have closed and somebody else has not.
+            self._engine.remove(fd)
+            end_shared(sock, abort)
+        elif abort:
+            reset(sock)
+        self._engine.bury(fd, sock)
 
     def preload(self, rests: tuple[bytes, bytes]) -> None:
         """Have bytes written (up, down) before anything that is read."""

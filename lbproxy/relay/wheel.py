@@ -9,14 +9,15 @@ never called early. Pure: the time comes in as an argument.
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from typing import Final
 
-TICK = 0.01
+TICK: Final = 0.01
 """Seconds. Finer than any timeout that one would configure, coarse enough for a burst to share slots."""
-_PER_SECOND = 100
-_FAR = 10.0
+_PER_SECOND: Final = 100
+_FAR: Final = 10.0
 """Seconds. A connect deadline or the wait for a first byte must not be a second late; an idle timeout may."""
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Timed:
@@ -41,11 +42,15 @@ class Wheel:
         self._ticks: list[int] = []
 
     def put(self, item: Timed, when: float, now: float) -> None:
-        """File `item` under `when` (seconds, any clock that `now` is of), in place of where it stood before."""
+        """Have `item` expire at `when` (seconds, any clock that `now` is of), or earlier if that is where it stands.
+
+        Whoever is called early says when to come again. So a time that is put off and off again, as nearly every one
+        is in the life of a connection, costs nothing.
+        """
         tick = (int(when) + 1) * _PER_SECOND if when - now > _FAR else int(when * _PER_SECOND) + 1
-        if item.slot == tick:
-            return
         if item.slot:
+            if item.slot <= tick:
+                return
             self.drop(item)
         item.slot = tick
         slot = self._slots.get(tick)

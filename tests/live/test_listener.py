@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from lbproxy import calls
+from lbproxy import listener as listeners
 from lbproxy import sock as socks
 from lbproxy.config.model import Address
 from lbproxy.errors import BindError
@@ -165,20 +167,21 @@ def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
     assert "cannot accept: too many open files" in caplog.text
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
 def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
     house: House, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The next one is let in all the same, as the set tells of it again."""
-    real = socks.accept
+    """The next one is let in all the same."""
+    real = calls.accept
     errors = [number]
 
-    def accept(listener: socket.SocketType) -> tuple[socket.SocketType, tuple[Any, ...]]:
+    def accept(listener: socket.SocketType) -> tuple[socket.SocketType, tuple[Any, ...]] | None:
         if errors:
             raise OSError(errors.pop(), "gone")
         return real(listener)
 
-    monkeypatch.setattr(socks, "accept", accept)
+    monkeypatch.setattr(listeners, "_accept", accept)
     house.knock()
     house.loop.until(lambda: house.inside)
     assert (len(house.inside), errors) == (1, [])
@@ -239,7 +242,8 @@ def test_ipv6_leaves_the_same_port_of_ipv4_free(bench: Bench) -> None:
     second = bench.keep(socks.listen("p", Address("0.0.0.0", port)))  # type: ignore[arg-type]
     assert first.fileno() != second.fileno()
     with socket.create_connection(("::1", port)) as client:
-        accepted, _ = socks.accept(first)
-        accepted.send(b"six")
-        accepted.close()
+        accepted = calls.accept(first)
+        assert accepted
+        calls.send(accepted[0].fileno(), b"six")
+        accepted[0].close()
         assert client.recv(10) == b"six"

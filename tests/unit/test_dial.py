@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from lbproxy import sock as socks
+from lbproxy import calls, dial
 from lbproxy.balance.health import Sign, Verdict
 from lbproxy.balance.server import Server
 from lbproxy.dial import Attempt, Dial
@@ -17,6 +17,8 @@ from lbproxy.relay.wheel import NEVER
 from lbproxy.upstream import Upstream
 from tests.unit.relay.hand import Bench, reset
 from tests.unit.scene import Scene, closed_port, open_port
+
+pytestmark = pytest.mark.plain
 
 
 class Caller(Watched):
@@ -73,14 +75,6 @@ def call(scene: Scene, tried: tuple[Server, ...] = ()) -> Caller:
 
 
 UP, DOWN = Verdict.UP, Verdict.DOWN
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """Make a bench and clear it away."""
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 def test_the_first_choice_is_connected_and_counted_once(bench: Bench) -> None:
@@ -224,16 +218,16 @@ def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None
 def test_our_own_shortage_is_not_held_against_a_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a descriptor the attempt waits; others end all the time."""
     scene = Scene(bench, open_port(bench))
-    real = socks.outgoing
+    real = calls.connect
     shortages = [3]
 
-    def short(family: int) -> object:
+    def short(family: int, address: tuple[Any, ...]) -> socket.SocketType:
         if shortages[0]:
             shortages[0] -= 1
             raise OSError(errno.EMFILE, "Too many open files")
-        return real(family)
+        return real(family, address)
 
-    monkeypatch.setattr(socks, "outgoing", short)
+    monkeypatch.setattr(dial, "_connect", short)
     caller = call(scene)
     assert scene.servers[0].connections == 0
     assert caller.wait() is scene.servers[0]

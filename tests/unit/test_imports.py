@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     # who gets it
     "balance": {"balance", "config.model", "snapshot"},
     # how bytes move: knows file descriptors, not servers
-    "relay": {"relay"},
+    "calls": set(),
+    "relay": {"relay", "calls"},
     "sock": {"config.model", "errors"},
     "hello": set(),
     "proxy_protocol": set(),
@@ -37,14 +38,14 @@ ALLOWED: dict[str, set[str]] = {
     # the data plane
     "tasks": set(),
     "identity": {"config.model"},
-    "listener": {"sock", "relay"},
+    "listener": {"sock", "relay", "calls"},
     "resolve": {"balance", "config.model", "sock"},
     "upstream": {"balance", "config.model", "proxy_protocol"},
-    "dial": {"upstream", "balance", "relay", "sock"},
+    "dial": {"upstream", "balance", "relay", "sock", "calls"},
     "line": set(),
     "probe": {"balance.health", "config.model", "errors", "line", "sock"},
     "checker": {"probe", "balance", "config.model"},
-    "firstbyte": {"hello", "relay"},
+    "firstbyte": {"hello", "relay", "calls"},
     "session": {"dial", "upstream", "balance", "relay", "sock", "firstbyte"},
     "parcels": {"balance.server", "handover", "relay", "session", "upstream"},
     "attend": {"resolve", "checker", "probe", "upstream", "balance", "config.model", "tasks"},

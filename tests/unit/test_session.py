@@ -86,14 +86,6 @@ class Story:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    """Make a bench and clear it away."""
-    bench = Bench()
-    yield bench
-    bench.close()
-
-
-@pytest.fixture
 def story(bench: Bench) -> Iterator[Story]:
     """Have a client in front of two servers of which the first is preferred."""
     story = Story(bench)
@@ -122,6 +114,7 @@ def test_a_server_that_stays_silent_is_left_for_another_with_what_the_client_sai
     assert story.scene.idle()
 
 
+@pytest.mark.plain
 def test_a_silent_server_may_still_answer_while_another_one_is_dialled(bench: Bench) -> None:
     """It may just be slow, and be the only one that works."""
     story = Story(bench, count=1, first_byte_timeout=0.05)
@@ -222,6 +215,7 @@ def test_a_wait_moves_on_when_checks_find_the_server_down(story: Story) -> None:
     assert story.ends == []
 
 
+@pytest.mark.plain
 def test_a_wait_that_has_nowhere_to_go_ends_with_a_reset(bench: Bench) -> None:
     """The client learns at once that nobody can serve it."""
     story = Story(bench, count=1)

@@ -80,9 +80,7 @@ def test_without_descriptors_listening_is_refused_like_any_other_bind() -> None:
 
 def test_a_server_connection_is_watched_over_as_configured() -> None:
     """Keepalive while it is idle, TCP_USER_TIMEOUT while it is not, in the kernel's own units."""
-    with contextlib.closing(socks.outgoing(socket.AF_INET)) as sock:
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert not sock.getblocking()
+    with socket.socket() as sock:
         socks.harden(sock, Keepalive(idle=7, interval=1.4, count=5), 2.5)
         assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in (
             socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)] == [7, 1, 5, 2500]
@@ -93,7 +91,7 @@ def test_a_server_connection_is_watched_over_as_configured() -> None:
 
 def test_hardening_a_socket_that_is_gone_is_no_error() -> None:
     """It may be reset at any moment; who reads it hears of that."""
-    sock = socks.outgoing(socket.AF_INET)
+    sock = socket.socket()
     sock.close()
     socks.harden(sock, Keepalive(), 10.0)
     assert sock.fileno() == -1

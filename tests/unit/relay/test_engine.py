@@ -13,6 +13,8 @@ from lbproxy.relay.engine import IN, Engine, Watched
 from lbproxy.relay.wheel import NEVER
 from tests.unit.relay.hand import Bench, take
 
+pytestmark = pytest.mark.plain
+
 
 class Probe(Watched):
     """Something in the set that does what the test says, and writes down what it was called for."""

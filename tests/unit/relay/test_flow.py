@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lbproxy.calls import BUFFER
 from lbproxy.relay import flow as flows
 from lbproxy.relay import pipes
 from lbproxy.relay.duplex import BROKEN, ENDING, OPEN, RESET, SHUT
-from lbproxy.relay.engine import BUFFER
 from lbproxy.relay.flow import IDLE, MORE, TURNED, Flow
 from tests.unit.relay.hand import Bench, reset, stuff, take
 
@@ -33,7 +33,7 @@ class Stream:
         self.head, src = bench.pair()
         self.tail, dst = bench.pair(receive_buffer=small, send_buffer=small)
         self.src, self.dst = src, dst
-        self.flow = Flow(bench.engine, src, dst)
+        self.flow = Flow(bench.engine, src.fileno(), dst.fileno())
 
     def pump(self, thorough: bool = False) -> int:
         """Have the flow hear of an edge and run until it is done with it."""
@@ -111,6 +111,7 @@ def test_a_short_read_means_drained_and_costs_no_second_one(stream: Stream) -> N
     assert stream.flow.state == SHUT
 
 
+@pytest.mark.plain
 def test_bulk_is_spliced_and_what_follows_is_copied_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full buffer switches to splice, a turn that moves little switches back; the bytes do not notice."""
     splices = Splices(monkeypatch)
@@ -262,6 +263,7 @@ def test_a_destination_that_has_gone_breaks_the_direction(stream: Stream, size: 
     assert not stream.flow.readable
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("spliced", [False, True])
 @pytest.mark.parametrize("fin", [False, True])
 def test_urgent_data_is_skipped_and_everything_around_it_arrives(stream: Stream, spliced: bool, fin: bool) -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lbproxy.calls import BUFFER
 from lbproxy.relay import flow as flows
 from lbproxy.relay import link as links
-from lbproxy.relay.engine import BUFFER, IN
+from lbproxy.relay.engine import IN
 from lbproxy.relay.flow import Flow
 from lbproxy.relay.link import (
     CLIENT_FIN,
@@ -347,6 +348,7 @@ def test_an_abort_resets_both_sides_and_is_told_once(relay: Relay, call: str) ->
     assert relay.closed()
 
 
+@pytest.mark.plain
 def test_a_bug_in_one_link_leaves_the_others_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs the connection in which it was met, with a reset."""
     bad, good = Relay(bench), Relay(bench)
@@ -388,6 +390,7 @@ def test_bulk_both_ways_takes_one_place_in_the_queue(relay: Relay, monkeypatch: 
     assert set(places) == {0, 1}
 
 
+@pytest.mark.plain
 def test_idle_time_is_that_of_the_side_that_moved_last(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel knows it; a socket that has been reset meanwhile is for its reads to tell."""
     relay.client.send(b"x")
