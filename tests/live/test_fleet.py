@@ -120,7 +120,7 @@ def test_a_reload_reaches_every_worker(echoes: list[Echo]) -> None:
         assert list(daemon.status()["proxies"]) == ["q", "p"]
         assert set(flood(new, 50).answers) == {"b"}
         assert set(flood(taken, 50).answers) == {"a"}
-        assert len(daemon.conns()) == len(clients)
+        until(lambda: len(daemon.conns()) == len(clients))
         wrong = {**config, "proxies": {**config["proxies"], "r": {"listen": ["192.0.2.1:1"], "servers": [a.address]}}}
         daemon.rewrite(wrong)
         assert not daemon.call("reload")["applied"]
