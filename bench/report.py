@@ -79,6 +79,7 @@ def text(about: Mapping[str, Any], summary: Summary, units: Mapping[str, str]) -
     """Return the tables for the terminal."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines = [f"{about['command']}   ({about['date']})", f"{versions}; Linux {about['kernel']}, {about['cpu']}"]
+    lines.append(f"Python {about['python']}; network: {about['network']}")
     lines.append(f"medians of {about['rounds']} rounds of {about['seconds']:g} s; +- is half the range of the rates")
     for workload, by_proxy in summary.items():
         shown = [c for c in COLUMNS if any(c[0] in values for values in by_proxy.values())]

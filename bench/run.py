@@ -24,6 +24,7 @@ from typing import Any
 
 import loadgen
 import measure
+import network
 import proxies
 import report
 
@@ -174,7 +175,7 @@ def _turns(names: Sequence[str], workloads: Sequence[Workload], rounds: int) -> 
                 yield number, workload, name
 
 
-def about(found: dict[str, str], rounds: int, seconds: float) -> dict[str, Any]:
+def about(found: dict[str, str], where: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Return what a reader must know of a run: when, on what, with which versions, by which command."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.machine())  # fmt: skip
@@ -183,7 +184,8 @@ def about(found: dict[str, str], rounds: int, seconds: float) -> dict[str, Any]:
         "command": " ".join(["python bench/run.py", *sys.argv[1:]]),
         "kernel": platform.release(),
         "cpu": f"{os.cpu_count()} x {cpu}",
-        "python": platform.python_version(),
+        "network": where,
+        "python": f"{platform.python_version()} ({', '.join(platform.python_build())})",
         "versions": {name: version for name, version in found.items() if version},
         "rounds": rounds,
         "seconds": seconds,
@@ -211,7 +213,7 @@ def main() -> int:
         found = proxies.versions(names)
         for missing in set(names) - set(found):
             print(f"{missing}: not found, left out")
-        facts = about(found, rounds, seconds)
+        facts = about(found, network.enter(), rounds, seconds)
         results = measure_all(list(found), workloads, rounds, seconds, 110 if args.quick else 840)
     except (loadgen.LoadError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
