@@ -3,7 +3,8 @@
 #   make test    style, types and every test (the tests of a program that is not installed are skipped)
 #   make check   style, types and the import rules only; seconds
 #   make compile  compile the hot modules in place (needs gcc and Python's headers): the same, faster
-#   make uncompile  take the compiled form away again; make wheel puts it into a wheel in dist/
+#   make uncompile  take the compiled form away again
+#   make wheel    build a wheel of the compiled form in dist/
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
@@ -36,14 +37,14 @@ compile: $(installed)
 
 test-compiled: compile
 	$(bin)/python -c 'import sys; from lbproxy.calls import COMPILED; sys.exit(not COMPILED)'
-	$(bin)/python -m pytest -m 'not plain' tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
+	$(bin)/python -m pytest tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
 		$(MAKE) --no-print-directory uncompile; exit $$status
 
 wheel: $(installed)
 	LBPROXY_COMPILE=1 $(bin)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
 uncompile:
-	@find . -path ./$(VENV) -prune -o -name '*.so' -exec rm -f {} +
+	@find lbproxy -name '*.so' -delete
 
 bench: $(installed)
 	$(bin)/python bench/run.py

@@ -9,8 +9,8 @@ The nouns, in the order to read them:
 - `relay.link.Link`       two sockets and the two flows of bytes between them
 - `app.App`               owns all of the above and every task
 
-Who may do I/O: `relay`, `sock`, `listener`, `dial`, `session` touch sockets; `balance`, `config.model`,
-`config.diff` and `relay.duplex` touch nothing and take the time as an argument.
+Who may do I/O: `calls`, `relay`, `sock`, `listener`, `dial`, `firstbyte`, `session` touch sockets; `balance`,
+`config.model`, `config.diff` and `relay.duplex` touch nothing and take the time as an argument.
 """
 
 __version__ = "0.1.0"

@@ -350,7 +350,7 @@ static PyObject *calls_recv(PyObject *module, PyObject *const *args, Py_ssize_t 
     int of[2];
     if (!ints(args, given, 2, of))
         return NULL;
-    ssize_t size = read(of[0], buffer, of[1] < BUFFER ? (size_t)of[1] : BUFFER);
+    ssize_t size = read(of[0], buffer, of[1] >= 0 && of[1] < BUFFER ? (size_t)of[1] : BUFFER);
     return size < 0 ? failed() : PyBytes_FromStringAndSize((char *)buffer, size);
 }
 
@@ -391,7 +391,10 @@ static PyObject *calls_splice(PyObject *module, PyObject *const *args, Py_ssize_
     int of[3];
     if (!ints(args, given, 3, of))
         return NULL;
-    ssize_t moved = splice(of[0], NULL, of[1], NULL, (size_t)of[2], SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    ssize_t moved;
+    do
+        moved = splice(of[0], NULL, of[1], NULL, (size_t)of[2], SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (moved < 0 && errno == EINTR);
     return PyLong_FromSsize_t(moved < 0 ? -errno : moved);
 }
 

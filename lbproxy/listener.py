@@ -107,16 +107,16 @@ class Listener(Watched):
 
     def ready(self, fd: int, events: int) -> None:
         """Accept what there is, up to BURST. Of more the set tells again, for a listener is level-triggered."""
+        if self._gate.full():
+            self._gate.warn(self._engine.now, "out of file descriptors")
+            self.pause()
+            self._gate.wait(self)
+            return
         for _ in range(BURST):
-            if self._gate.full():
-                self._gate.warn(self._engine.now, "out of file descriptors")
-                self.pause()
-                self._gate.wait(self)
-                return
-            if not self._accept():
+            if not self._let_in() or self._gate.full():
                 return
 
-    def _accept(self) -> bool:
+    def _let_in(self) -> bool:
         """Accept one connection; returns whether there may be more."""
         try:
             accepted = _accept(self.sock)

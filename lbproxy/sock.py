@@ -1,4 +1,4 @@
-"""Every socket option and every bind in the tree."""
+"""Listening sockets, addresses, and every socket option but those of the hot path (`calls`, `relay.closing`)."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Pool:
         if server.backup:
             return 2
         since = now - server.recovered_at
-        return 1 if since < self._slow_start and self._rng.random() > since / self._slow_start else 0
+        return 1 if 0.0 <= since < self._slow_start and self._rng.random() > since / self._slow_start else 0
 
     def others_up(self, server: Server) -> bool:
         """Whether a server other than this one is up, to take over what is moved off it."""

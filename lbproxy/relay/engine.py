@@ -95,7 +95,7 @@ class Watched(Timed):
 
 
 class Engine:
-    """The set, the shared buffer, the pipes and the timers of all connections."""
+    """The set, the pipes and the timers of all connections."""
 
     def __init__(self, loop: Loop) -> None:
         self._now = 0.0
@@ -192,6 +192,9 @@ class Engine:
                 self._bury_all()
             if len(events) < 2 * _WORTH:
                 break
+        self._batch_ends()
+
+    def _batch_ends(self) -> None:
         self._in_batch = False
         if self._hungry:
             self._call_soon()
@@ -227,7 +230,8 @@ class Engine:
     def _tick(self) -> None:
         self._timer = None
         self.turn()  # after a stall (a stopped machine) much is overdue that has been answered meanwhile
-        now = _clock()
+        self._in_batch = True
+        self._now = now = _clock()
         for item in self.wheel.expire(now):
             try:
                 when = item.due(now)
@@ -239,6 +243,8 @@ class Engine:
             else:
                 if when != NEVER:
                     self.wheel.put(item, when, now)
+        self._bury_all()
+        self._batch_ends()
         self._arm()
 
     def _crashed(self, item: Watched) -> None:

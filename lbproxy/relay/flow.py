@@ -1,13 +1,12 @@
 """One direction of a connection: bytes from a source socket to a destination socket.
 
-Two ways to move them. *Copy*: read into the engine's one buffer and write at once; what the destination does not take
+Two ways to move them. *Copy*: read into a buffer that all share and write at once; what the destination does not take
 is kept (`_rest`, at most one buffer) and nothing more is read until it has gone. *Splice*: through a borrowed
 pipe, without the bytes ever being mapped here; what the destination does not take stays in the pipe. A read that
 fills the buffer is the sign of bulk and switches to splice; a turn that moves little switches back. Between turns
 only a blocked flow holds a pipe or a rest; an idle one holds nothing.
 
-Both sockets must be non-blocking. readv and write on descriptors cost less than recv_into and send on socket objects,
-whose arguments are parsed the slow way.
+Both sockets must be non-blocking.
 """
 
 from __future__ import annotations

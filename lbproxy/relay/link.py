@@ -107,6 +107,8 @@ class Link(Watched):
     def resume(self) -> None:
         """Go on with what a budget stopped, or with what was left by a former owner of the sockets."""
         self._queued = False
+        if self._owner is None:
+            return  # ended or frozen while it waited for its turn
         if self.up.readable or self.up.blocked():
             self._run(self.up)
         if self._owner is not None and (self.down.readable or self.down.blocked()):

@@ -2,8 +2,8 @@
 
 Each item stands in at most one slot. A slot is a set of items that are due in the same tick, so to put, move and
 drop an item costs a set operation, and a closed connection leaves nothing behind. Times within `_FAR` are kept to
-`TICK`; later ones are rounded up to a whole second, so that thousands of idle timeouts share a few slots. An item is
-never called early. Pure: the time comes in as an argument.
+`TICK`; later ones are rounded up to a whole second, so that thousands of idle timeouts share a few slots. An item never
+comes before the time it was first put at. Pure: the time comes in as an argument.
 """
 
 from __future__ import annotations

@@ -126,6 +126,16 @@ def test_beyond_the_limit_clients_wait_until_others_leave(small: House, caplog: 
     assert "out of file descriptors" in caplog.text
 
 
+def test_a_limit_that_is_just_reached_is_no_shortage(small: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Only when somebody waits is there something to tell."""
+    small.knock(3)
+    small.loop.until(lambda: len(small.inside) == 3)
+    small.loop.settle()
+    assert not caplog.records
+    small.knock()
+    small.loop.until(lambda: caplog.records)
+
+
 def test_one_gate_keeps_all_listeners(bench: Bench, small: House) -> None:
     """Descriptors belong to the process and not to a port; who leaves makes room everywhere."""
     other = House(bench)

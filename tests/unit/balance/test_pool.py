@@ -201,6 +201,13 @@ def test_slow_start_lets_a_recovered_server_in_by_and_by() -> None:
     assert shares == pytest.approx([0.01, 0.25, 0.5, 0.99, 1.0], abs=0.08)
 
 
+def test_a_server_that_recovers_a_moment_later_than_now_is_in_at_once() -> None:
+    """Who asks may have read the clock before; without slow_start there is nothing to wait for."""
+    pool = pool_of("a")
+    pool.servers[0].recovered_at = 10.0
+    assert take(pool, 9.999) == "a"
+
+
 def test_slow_start_refuses_nobody() -> None:
     """A server that is being let in slowly serves when it is the only one."""
     pool = pool_of("a", one("spare", backup=True), slow_start=100.0, rng=Random(1))

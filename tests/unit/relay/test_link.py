@@ -46,6 +46,7 @@ class Relay:
     """`client` and `server` are the far ends. `narrow` names the one that takes little: `client`, `server` or both."""
 
     def __init__(self, bench: Bench, narrow: str = "") -> None:
+        self.bench = bench
         self.loop = bench.loop
         self.engine = bench.engine
         self.owner = Owner()
@@ -388,6 +389,28 @@ def test_bulk_both_ways_takes_one_place_in_the_queue(relay: Relay, monkeypatch: 
         take(relay.client)
         take(relay.server)
     assert set(places) == {0, 1}
+
+
+@pytest.mark.parametrize("how", ["abort", "freeze"])
+def test_a_link_that_is_over_or_frozen_does_not_take_the_turn_it_waits_for(relay: Relay, how: str) -> None:
+    """Its descriptors may be somebody else's by then, or another process's to read."""
+    stuff(relay.client, bytes(3_000_000))
+    relay.loop.step()
+    assert relay.link in relay.engine._hungry
+    if how == "abort":
+        relay.link.abort("cut")
+    else:
+        assert relay.link.freeze()[1] == b""
+    moved = relay.link.up.moved
+    near, far = relay.bench.pair(), relay.bench.pair()  # with the numbers of what was closed
+    for sock in (*near, *far):
+        stuff(sock, b"not yours")
+    relay.loop.settle()
+    assert (relay.link.up.moved, relay.link.up.blocked()) == (moved, False)
+    assert [take(sock) for sock in (*near, *far)] == [b"not yours"] * 4
+    assert relay.over == (["cut"] if how == "abort" else [])
+    if how == "freeze":
+        relay.link.thaw((b"", b""))
 
 
 @pytest.mark.plain
