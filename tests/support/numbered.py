@@ -126,6 +126,14 @@ class Served(End):
         self._owner = owner
         self._head = b""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._owner.accepted.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._owner.accepted.discard(self)
+        super().connection_lost(error)
+
     def data_received(self, data: bytes) -> None:
         if len(self._head) < _HEADER:
             missing = _HEADER - len(self._head)
@@ -170,6 +178,8 @@ class Numbered:
         self.address = f"127.0.0.1:{self.port}"
         self.clients: dict[int, End] = {}
         self.served: dict[int, Served] = {}
+        self.accepted: set[Served] = set()
+        """Those of them that are open, and what has not said yet what it is."""
         self.visits = Visits()
         self._visiting = False
 
@@ -199,10 +209,12 @@ class Numbered:
 
     async def _close(self) -> None:
         self._visiting = False
-        for end in (*self.clients.values(), *self.served.values()):
+        self._server.close()
+        for end in (*self.clients.values(), *self.served.values(), *self.accepted):
             end.finished = True
             end.transport.abort()
-        self._server.close()
+        while self.accepted:
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
 
     def open(self, port: int, **counts: int) -> None:
