@@ -27,7 +27,8 @@ def extensions() -> list[Extension]:
     for module in modules:
         # What one module calls of another needs no detour through the linker's table.
         module.extra_compile_args.append("-fvisibility=hidden")
-    return [*modules, Extension("lbproxy._calls", ["lbproxy/_calls.c"], extra_compile_args=["-O2", "-Wextra"])]
+    warnings = ["-Wextra", "-Wno-unused-parameter"]
+    return [*modules, Extension("lbproxy._calls", ["lbproxy/_calls.c"], extra_compile_args=["-O2", *warnings])]
 
 
 setup(ext_modules=extensions())

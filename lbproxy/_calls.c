@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <Python.h>
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -66,12 +67,122 @@ static PyObject *tuple_of(PyObject **items, Py_ssize_t count)
     return tuple;
 }
 
+/* ---- libuv, as uvloop's library exports it ----
+ *
+ * The set is not watched by the loop: a set inside another costs every wake-up a second system call and the loop's own
+ * work. Instead it watches the loop, as libuv means to be embedded (uv_backend_fd, uv_backend_timeout): a prepare handle
+ * is called before each poll of the loop and waits in the set, until the loop has something to do; the poll itself never
+ * waits, since an idle handle is active during it.
+ */
+
+static struct {
+    size_t (*handle_size)(int type);
+    int (*prepare_init)(void *loop, void *handle);
+    int (*prepare_start)(void *handle, void (*callback)(void *handle));
+    int (*idle_init)(void *loop, void *handle);
+    int (*idle_start)(void *handle, void (*callback)(void *handle));
+    int (*idle_stop)(void *handle);
+    void (*close)(void *handle, void (*callback)(void *handle));
+    void (*unref)(void *handle);
+    int (*backend_fd)(const void *loop);
+    int (*backend_timeout)(const void *loop);
+    void (*update_time)(void *loop);
+} uv;
+
+enum { UV_IDLE = 6, UV_PREPARE = 9 }; /* of enum uv_handle_type; fixed since libuv 1.0 */
+
+/* Fills in `uv` from the library at `path`, which is loaded; false if it lacks anything. */
+static bool find_uv(const char *path)
+{
+    struct {
+        const char *name;
+        void *into;
+    } wanted[] = {
+        {"uv_handle_size", &uv.handle_size},         {"uv_prepare_init", &uv.prepare_init},
+        {"uv_prepare_start", &uv.prepare_start},     {"uv_idle_init", &uv.idle_init},
+        {"uv_idle_start", &uv.idle_start},           {"uv_idle_stop", &uv.idle_stop},
+        {"uv_close", &uv.close},                     {"uv_unref", &uv.unref},
+        {"uv_backend_fd", &uv.backend_fd},           {"uv_backend_timeout", &uv.backend_timeout},
+        {"uv_update_time", &uv.update_time},
+    };
+    void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+    bool found = library;
+    for (size_t i = 0; found && i < sizeof wanted / sizeof *wanted; i++) {
+        void *function = dlsym(library, wanted[i].name);
+        memcpy(wanted[i].into, &function, sizeof function);
+        found = function;
+    }
+    return found;
+}
+
 /* ---- Epoll ---- */
 
 typedef struct {
     PyObject_HEAD
     int fd;
+    void *loop;     /* uv_loop_t, NULL unless the set watches one */
+    int loop_fd;
+    void *prepare;  /* uv_prepare_t, and behind it a pointer to this */
+    void *idle;     /* uv_idle_t */
+    PyObject *turn; /* called by the prepare handle */
+    bool due;       /* the loop has something to do */
 } Epoll;
+
+static void nothing(void *handle)
+{
+}
+
+static void before_poll(void *prepare)
+{
+    Epoll *self;
+    memcpy(&self, (char *)prepare + uv.handle_size(UV_PREPARE), sizeof self);
+    PyGILState_STATE state = PyGILState_Ensure();
+    Py_INCREF(self);
+    uv.idle_stop(self->idle);
+    PyObject *result = PyObject_CallNoArgs(self->turn);
+    if (!result)
+        PyErr_WriteUnraisable(self->turn);
+    Py_XDECREF(result);
+    if (self->loop)
+        uv.idle_start(self->idle, nothing);
+    Py_DECREF(self);
+    PyGILState_Release(state);
+}
+
+static PyObject *epoll_embed(Epoll *self, PyObject *args)
+{
+    PyObject *capsule, *turn;
+    const char *path;
+    if (!PyArg_ParseTuple(args, "OsO", &capsule, &path, &turn))
+        return NULL;
+    void *loop = PyCapsule_GetPointer(capsule, NULL);
+    if (!loop)
+        return NULL;
+    if (self->loop || !find_uv(path))
+        Py_RETURN_FALSE;
+    size_t size = uv.handle_size(UV_PREPARE);
+    void *prepare = calloc(1, size + sizeof self), *idle = calloc(1, uv.handle_size(UV_IDLE));
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = uv.backend_fd(loop)};
+    if (!prepare || !idle || epoll_ctl(self->fd, EPOLL_CTL_ADD, event.data.fd, &event) < 0) {
+        free(prepare);
+        free(idle);
+        Py_RETURN_FALSE;
+    }
+    memcpy((char *)prepare + size, &self, sizeof self);
+    uv.prepare_init(loop, prepare);
+    uv.prepare_start(prepare, before_poll);
+    uv.idle_init(loop, idle);
+    uv.idle_start(idle, nothing);
+    uv.unref(prepare); /* these two alone do not keep the loop going */
+    uv.unref(idle);
+    self->loop = loop;
+    self->loop_fd = event.data.fd;
+    self->prepare = prepare;
+    self->idle = idle;
+    self->turn = Py_NewRef(turn);
+    Py_INCREF(self); /* for the prepare handle */
+    Py_RETURN_TRUE;
+}
 
 static PyObject *epoll_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
@@ -98,6 +209,13 @@ static PyObject *close_it(int *fd)
 
 static PyObject *epoll_close(Epoll *self, PyObject *ignored)
 {
+    if (self->loop) {
+        self->loop = NULL;
+        uv.close(self->prepare, free);
+        uv.close(self->idle, free);
+        Py_CLEAR(self->turn);
+        Py_DECREF(self); /* who calls this has another */
+    }
     return close_it(&self->fd);
 }
 
@@ -135,14 +253,35 @@ static PyObject *epoll_unregister(Epoll *self, PyObject *const *args, Py_ssize_t
     return ints(args, given, 1, &fd) ? control(self, EPOLL_CTL_DEL, fd, 0) : NULL;
 }
 
-static PyObject *epoll_poll(Epoll *self, PyObject *ignored)
+/* What is ready; may wait for it, or for the loop to have something to do. `due` is whether it has. */
+static PyObject *ready(Epoll *self, bool may_wait)
 {
     struct epoll_event events[MOST];
-    int count = epoll_wait(self->fd, events, MOST, 0);
-    if (count < 0)
+    int count, timeout = 0;
+    if (self->loop) {
+        uv.update_time(self->loop);
+        timeout = uv.backend_timeout(self->loop);
+    }
+    self->due = timeout == 0;
+    if (timeout && may_wait) {
+        Py_BEGIN_ALLOW_THREADS
+        count = epoll_wait(self->fd, events, MOST, timeout);
+        Py_END_ALLOW_THREADS
+    } else {
+        count = epoll_wait(self->fd, events, MOST, 0);
+    }
+    if (count < 0 && errno != EINTR)
         return failed();
-    PyObject *told = PyTuple_New(2 * count);
-    for (int i = 0; told && i < count; i++) {
+    self->due = self->due || count < 0 || (count == 0 && may_wait);
+    int shown = count < 0 ? 0 : count;
+    for (int i = 0; self->loop && i < count; i++)
+        if (events[i].data.fd == self->loop_fd) {
+            self->due = true;
+            events[i] = events[--shown];
+            break;
+        }
+    PyObject *told = PyTuple_New(2 * shown);
+    for (int i = 0; told && i < shown; i++) {
         PyObject *fd = PyLong_FromLong(events[i].data.fd), *mask = PyLong_FromUnsignedLong(events[i].events);
         PyTuple_SET_ITEM(told, 2 * i, fd);
         PyTuple_SET_ITEM(told, 2 * i + 1, mask);
@@ -150,6 +289,21 @@ static PyObject *epoll_poll(Epoll *self, PyObject *ignored)
             Py_CLEAR(told);
     }
     return told;
+}
+
+static PyObject *epoll_poll(Epoll *self, PyObject *ignored)
+{
+    return ready(self, false);
+}
+
+static PyObject *epoll_wait_or_poll(Epoll *self, PyObject *ignored)
+{
+    return ready(self, true);
+}
+
+static PyObject *epoll_due(Epoll *self, PyObject *ignored)
+{
+    return PyBool_FromLong(self->due);
 }
 
 /* ---- Socket: what of socket.SocketType is used here of a TCP socket ---- */
@@ -407,6 +561,9 @@ static PyMethodDef epoll_methods[] = {
     {"register", FAST(epoll_register), NULL},
     {"unregister", FAST(epoll_unregister), NULL},
     {"poll", (PyCFunction)epoll_poll, METH_NOARGS, NULL},
+    {"wait", (PyCFunction)epoll_wait_or_poll, METH_NOARGS, NULL},
+    {"due", (PyCFunction)epoll_due, METH_NOARGS, NULL},
+    {"embed", (PyCFunction)epoll_embed, METH_VARARGS, NULL},
     {"close", (PyCFunction)epoll_close, METH_NOARGS, NULL},
     {0},
 };

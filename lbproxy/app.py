@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from math import inf
 from socket import SocketType
 from time import monotonic
@@ -53,7 +54,7 @@ class App:
         self._started = monotonic()
         self._frontends: dict[str, Frontend] = {}
         self._leaving: list[Frontend] = []
-        self._tasks = Tasks()
+        self._tasks, self._end = Tasks(), Tasks()
         self._attendants: dict[Server, Attendant] = {}
         self._stopped = True  # there is nothing to stop yet
 
@@ -71,7 +72,9 @@ class App:
         rehearse(self._config)
         known = await look_up(server for proxy in self._config.proxies.values() for server in proxy.servers)
         self._bound = self._bind({a: name for name, proxy in self._config.proxies.items() for a in proxy.listen})
-        self._engine = Engine(asyncio.get_running_loop())
+        self._engine = engine = Engine(asyncio.get_running_loop())
+        # To be closed before the loop is (`calls.embed`): whoever ends the loop cancels what still runs in it.
+        self._end.spawn(asyncio.Event().wait(), "engine").add_done_callback(lambda _: engine.close())
         self._stopped = False
         self._gate = Gate.for_process()
         for name in self._config.proxies:
@@ -288,13 +291,10 @@ class App:
         for frontend in self._all():
             for address in list(frontend.listeners):
                 frontend.close_listener(address)
-        try:
-            async with asyncio.timeout(timeout):
-                await self._gate.emptied()
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._gate.emptied(), timeout)
         self._stopped = True
         for frontend in self._all():
             frontend.close(SHUTDOWN)
         await self._tasks.cancel()
-        self._engine.close()
+        await self._end.cancel()

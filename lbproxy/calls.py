@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Callable
 from importlib import import_module
 from socket import SocketType
 from typing import Any, Final
@@ -49,8 +50,20 @@ class Epoll:
         """Return what is ready now: a descriptor, its events, the next descriptor, and so on, 256 of them at most."""
         return tuple(number for event in self._set.poll(0, _MOST) for number in event)
 
+    def wait(self) -> tuple[int, ...]:
+        """Return the same, but of a set that is embedded in a loop wait for it, or for the loop to be `due`."""
+        return self.poll()
+
+    def due(self) -> bool:
+        """Whether the loop has something to do, as the last poll or wait has seen."""
+        return True
+
+    def embed(self, loop: object, library: str, turn: Callable[[], None]) -> bool:
+        """See the function of that name; `loop` is uvloop's own handle of itself, `library` the file it is in."""
+        return False
+
     def close(self) -> None:
-        """Close it."""
+        """Close it; what it was embedded in is as before."""
         self._set.close()
 
 
@@ -122,6 +135,21 @@ def splice(source: int, destination: int, most: int) -> int:
         return os.splice(source, destination, most, flags=_SPLICE)
     except OSError as error:
         return _negative(error)
+
+
+def embed(epoll: Epoll, loop: object, turn: Callable[[], None]) -> bool:
+    """Have `turn` called before each poll of `loop`, which itself waits no more: `epoll.wait` does, for both.
+
+    So nothing stands between the kernel and the set. Returns whether it can be done: in C, with uvloop.
+    """
+    if not COMPILED:
+        return False
+    import uvloop
+
+    if not isinstance(loop, uvloop.Loop):
+        return False
+    library: Any = uvloop.loop
+    return epoll.embed(library.libuv_get_loop_t_ptr(loop), library.__file__, turn)
 
 
 def _negative(error: OSError) -> int:

@@ -1,7 +1,10 @@
 """The one epoll set in which every relayed socket is registered, once, edge-triggered.
 
-uvloop watches the epoll descriptor as a single reader and keeps everything else (signals, timers, the admin endpoint).
-An `add_reader` per socket would cost 18 epoll_ctl calls per proxied connection; this costs two.
+An `add_reader` per socket would cost 18 epoll_ctl calls per proxied connection; this costs two. uvloop keeps everything
+else: signals, timers, the admin endpoint. Of the two one waits for both:
+
+- In the plain form uvloop watches the descriptor of the set as a single reader, and calls `turn`.
+- Compiled, the set watches uvloop, and `serve` waits in the set until uvloop has something to do (`calls.embed`).
 
 Rules that everybody in the set keeps:
 
@@ -20,7 +23,7 @@ from mmap import mmap
 from time import monotonic
 from typing import Final, Protocol
 
-from lbproxy.calls import Epoll
+from lbproxy.calls import Epoll, embed
 from lbproxy.relay.pipes import PipePool
 from lbproxy.relay.wheel import NEVER, Timed, Wheel
 
@@ -106,18 +109,27 @@ class Engine:
         self._loop = loop
         self._epoll = Epoll()
         self._poll = self._epoll.poll
+        self._wait = self._epoll.wait
+        self._due = self._epoll.due
         self._watched: list[Watched | None] = [None] * 1024
         self._hungry: list[Watched] = []
         self._buried: list[Closeable] = []
         self._in_batch = False
         self._called_soon = False
+        self._closed = False
         self._timer: Cancellable | None = None
         self._timer_at = NEVER
-        loop.add_reader(self._epoll.fileno(), self.turn)
+        self._embedded = embed(self._epoll, loop, self.serve)
+        if not self._embedded:
+            loop.add_reader(self._epoll.fileno(), self.turn)
 
     def close(self) -> None:
-        """Give up the set itself; what is registered in it is the business of its owners."""
-        self._loop.remove_reader(self._epoll.fileno())
+        """Give up the set itself; what is registered in it is the business of its owners. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._embedded:
+            self._loop.remove_reader(self._epoll.fileno())
         if self._timer is not None:
             self._timer.cancel()
         self._bury_all()
@@ -171,28 +183,40 @@ class Engine:
             self._arm()
 
     def turn(self) -> None:
-        """Handle what the set has to tell, in bounded rounds. uvloop calls it."""
+        """Handle what the set has to tell, in bounded rounds, without waiting for anything."""
         self._called_soon = False
         self._in_batch = True
         for _ in range(_ROUNDS):
             events = self._poll()
-            watched = self._watched
-            self._now = 0.0
-            for at in range(0, len(events), 2):
-                fd = events[at]
-                item = watched[fd]
-                if item is not None:
-                    try:
-                        item.ready(fd, events[at + 1])
-                    except Exception:
-                        self._crashed(item)
-            if self._hungry:
-                self._feed()
-            if self._buried:
-                self._bury_all()
+            self._handle(events)
             if len(events) < 2 * _WORTH:
                 break
         self._batch_ends()
+
+    def serve(self) -> None:
+        """Wait for what the set has to tell and handle it, until the loop has something to do; it calls this again."""
+        self._in_batch = True
+        while True:
+            self._handle(self._poll() if self._hungry else self._wait())
+            if self._due():
+                break
+        self._batch_ends()
+
+    def _handle(self, events: tuple[int, ...]) -> None:
+        watched = self._watched
+        self._now = 0.0
+        for at in range(0, len(events), 2):
+            fd = events[at]
+            item = watched[fd]
+            if item is not None:
+                try:
+                    item.ready(fd, events[at + 1])
+                except Exception:
+                    self._crashed(item)
+        if self._hungry:
+            self._feed()
+        if self._buried:
+            self._bury_all()
 
     def _batch_ends(self) -> None:
         self._in_batch = False
@@ -200,7 +224,7 @@ class Engine:
             self._call_soon()
 
     def _call_soon(self) -> None:
-        if not self._called_soon:
+        if not self._called_soon and not self._embedded:
             self._called_soon = True
             self._loop.call_soon(self.turn)
 

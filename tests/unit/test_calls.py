@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import importlib.util
 import os
 import socket
 import sys
+from threading import Thread
 from types import ModuleType
 
 import pytest
+import uvloop
 
 from lbproxy import calls
 from tests.unit.relay.hand import Bench, reset, stuff, take
@@ -290,3 +293,88 @@ def test_a_wrong_call_is_a_type_error(form: ModuleType, name: str, arguments: tu
     """Too few arguments, or of another type."""
     with pytest.raises(TypeError):
         getattr(form, name)(*arguments)
+
+
+# -- embedding ---------------------------------------------------------------------------------------------------
+
+
+uvloop.new_event_loop().close()  # libuv opens a pipe for good with the first loop of a process
+
+
+class Host:
+    """A set that is embedded in uvloop, where it can be: in both forms what is ready is told while the loop goes on."""
+
+    def __init__(self, form: ModuleType) -> None:
+        self.epoll = form.Epoll()
+        self.told: list[tuple[int, ...]] = []
+        self.embedded = form.embed(self.epoll, asyncio.get_running_loop(), self.turn)
+
+    def turn(self) -> None:
+        """Wait until the loop has something to do, as an engine does."""
+        while True:
+            if told := self.epoll.wait():
+                self.told.append(told)
+                for fd in told[::2]:
+                    os.read(fd, 8)
+            if self.epoll.due():
+                return
+
+
+def test_a_loop_and_the_set_in_it_wait_for_each_other(form: ModuleType) -> None:
+    """Timers, callbacks, threads and descriptors of the loop come in time; so does what the set tells."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        host = Host(form)
+        if not host.embedded:
+            return
+        ours, theirs = os.eventfd(0), os.eventfd(0)
+        host.epoll.register(ours, IN)
+        heard: list[str] = []
+        loop.add_reader(theirs, lambda: (os.read(theirs, 8), heard.append("reader")))
+        for _ in range(50):
+            before = len(host.told)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)
+            os.eventfd_write(ours, 1)
+            os.eventfd_write(theirs, 1)
+            loop.call_soon(heard.append, "soon")
+            thread = Thread(target=loop.call_soon_threadsafe, args=(heard.append, "thread"))
+            thread.start()
+            while len(heard) < 3 or len(host.told) == before:
+                await asyncio.sleep(0.001)
+            assert sorted(heard) == ["reader", "soon", "thread"]
+            assert host.told[before:] == [(ours, IN)]
+            heard.clear()
+            thread.join()
+        loop.remove_reader(theirs)
+        host.epoll.close()
+        await asyncio.sleep(0.001)  # and the loop goes on without it
+        os.close(ours)
+        os.close(theirs)
+
+    uvloop.run(main())
+
+
+def test_a_set_is_taken_out_of_a_loop_that_goes_on(form: ModuleType) -> None:
+    """And can be closed like any other then."""
+
+    async def main() -> Host:
+        return Host(form)
+
+    loop = uvloop.new_event_loop()
+    host = loop.run_until_complete(main())
+    host.epoll.close()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+
+
+def test_another_loop_is_left_alone(form: ModuleType) -> None:
+    """Only of uvloop it is known how to wait for it."""
+    loop = asyncio.SelectorEventLoop()
+    epoll = form.Epoll()
+    assert not form.embed(epoll, loop, lambda: None)
+    assert epoll.wait() == ()
+    assert epoll.due()
+    epoll.close()
+    loop.close()

@@ -95,7 +95,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "prometheus_client": {"metrics"},
     "watchfiles": {"reload"},
     "h11": {"admin", "probe"},
-    "uvloop": {"start", "worker"},
+    "uvloop": {"start", "worker", "calls"},
 }
 
 PURE = ("balance", "config.model", "config.diff", "relay.duplex", "relay.wheel", "hello", "proxy_protocol")
