@@ -12,6 +12,7 @@ import select
 import socket
 from collections.abc import Callable
 from importlib import import_module
+from itertools import chain
 from socket import SocketType
 from typing import Any, Final
 
@@ -48,7 +49,7 @@ class Epoll:
 
     def poll(self) -> tuple[int, ...]:
         """Return what is ready now: a descriptor, its events, the next descriptor, and so on, 256 of them at most."""
-        return tuple(number for event in self._set.poll(0, _MOST) for number in event)
+        return tuple(chain.from_iterable(self._set.poll(0, _MOST)))
 
     def wait(self) -> tuple[int, ...]:
         """Return the same, but of a set that is embedded in a loop wait for it, or for the loop to be `due`."""
