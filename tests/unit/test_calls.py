@@ -307,10 +307,12 @@ class Host:
     def __init__(self, form: ModuleType) -> None:
         self.epoll = form.Epoll()
         self.told: list[tuple[int, ...]] = []
+        self.turns = 0
         self.embedded = form.embed(self.epoll, asyncio.get_running_loop(), self.turn)
 
     def turn(self) -> None:
         """Wait until the loop has something to do, as an engine does."""
+        self.turns += 1
         while True:
             if told := self.epoll.wait():
                 self.told.append(told)
@@ -365,8 +367,10 @@ def test_a_set_is_taken_out_of_a_loop_that_goes_on(form: ModuleType) -> None:
     loop = uvloop.new_event_loop()
     host = loop.run_until_complete(main())
     host.epoll.close()
+    before = host.turns
     loop.run_until_complete(asyncio.sleep(0.01))
-    loop.close()
+    assert host.turns == before
+    loop.close()  # an error if anything of it were left there
 
 
 def test_another_loop_is_left_alone(form: ModuleType) -> None:
