@@ -8,7 +8,6 @@ connections fit. Envoy, which kubespray does not have, gets k0s' settings.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen import NGINX_MODULES, LoadError, Servers, child, free_port, wait_for
+
+from lbproxy.calls import COMPILED
+
+_FORM = "compiled" if COMPILED else "pure Python"
 
 _NGINX = """\
 {module}error_log stderr notice; pid nginx.pid; user root;
@@ -196,16 +199,7 @@ def versions(names: Sequence[str]) -> dict[str, str]:
             continue
         number = re.search(r"(?<=[ /])\d+\.\d+\.\d[\w.+~-]*", done.stdout + done.stderr)
         if done.returncode == 0 and number:
-            found[name] = number[0] + (f" ({_form()})" if name == "lbproxy" else "")
+            found[name] = number[0] + (f" ({_FORM})" if name == "lbproxy" else "")
         elif name == "lbproxy":
             raise LoadError(f"lbproxy does not run under {Path(sys.executable).name}: {done.stderr.strip()[-300:]}")
     return found
-
-
-def _form() -> str:
-    """Whether lbproxy's hot modules are compiled or plain Python."""
-    package = importlib.util.find_spec("lbproxy")
-    places = package.submodule_search_locations if package else None
-    compiled = any(file.suffix == ".so" for place in places or () for _, _, files in os.walk(place)
-                   for file in map(Path, files))  # fmt: skip
-    return "compiled" if compiled else "pure Python"

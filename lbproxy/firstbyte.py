@@ -44,7 +44,7 @@ class Judge(Protocol):
 class FirstByte(Watched):
     """One client's wait. `spoke_at` is when the server at hand was sent a whole ClientHello, NEVER before."""
 
-    __slots__ = ("_client", "_client_fd", "_complete", "_engine", "_flight", "_judge", "_server_fd", "client_events",
+    __slots__ = ("_client_fd", "_complete", "_engine", "_flight", "_judge", "_server_fd", "client_events",
                  "sent", "server", "spoke_at")
 
     def __init__(
@@ -53,7 +53,6 @@ class FirstByte(Watched):
         super().__init__()
         self._engine = engine
         self._judge = judge
-        self._client = client
         self._client_fd = client.fileno()
         self.client_events = client_events
         """Edges of the client that have not been acted on."""
