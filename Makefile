@@ -36,7 +36,7 @@ compile: $(installed)
 	LBPROXY_COMPILE=1 $(bin)/python setup.py --quiet build_ext --inplace
 
 test-compiled: compile
-	$(bin)/python -c 'import sys; from lbproxy.calls import COMPILED; sys.exit(not COMPILED)'
+	$(bin)/python -c 'import sys; from lbproxy.net.syscalls import COMPILED; sys.exit(not COMPILED)'
 	$(bin)/python -m pytest tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
 		$(MAKE) --no-print-directory uncompile; exit $$status
 

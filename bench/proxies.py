@@ -20,7 +20,7 @@ from pathlib import Path
 
 from loadgen import NGINX_MODULES, LoadError, Servers, child, free_port, wait_for
 
-from lbproxy.calls import COMPILED
+from lbproxy.net.syscalls import COMPILED
 
 _FORM = "compiled" if COMPILED else "pure Python"
 

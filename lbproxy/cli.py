@@ -111,7 +111,7 @@ def _file(args: argparse.Namespace) -> str:
 def _run(args: argparse.Namespace) -> int:
     gc.disable()  # importing makes no garbage, and the collector's looking for some is a tenth of a restart's pause
 
-    from lbproxy import start
+    from lbproxy.process import start
 
     return start.main(_file(args), getattr(args, "control", None))
 
@@ -136,7 +136,7 @@ def _reload(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from lbproxy.render import status_text
+    from lbproxy.status.render import status_text
 
     status = _ask(args, "status")["status"]
     print(json.dumps(status, indent=2) if args.json else status_text(status).rstrip("\n"))
@@ -144,7 +144,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _conns(args: argparse.Namespace) -> int:
-    from lbproxy.render import conns_text
+    from lbproxy.status.render import conns_text
 
     conns = _ask(args, "conns")["conns"]
     print(json.dumps(conns, indent=2) if args.json else conns_text(conns).rstrip("\n"))
@@ -189,7 +189,7 @@ def _rebalance(args: argparse.Namespace) -> int:
 
 
 def _ask(args: argparse.Namespace, command: str, **arguments: str | bool) -> dict[str, Any]:
-    from lbproxy.control import call
+    from lbproxy.status.control import call
 
     return call(_control(args), command, **arguments)
 

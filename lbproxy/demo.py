@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lbproxy.control import call
 from lbproxy.errors import LbproxyError
-from lbproxy.render import status_text
+from lbproxy.status.control import call
+from lbproxy.status.render import status_text
 from lbproxy.tasks import Tasks
 
 _NAMES = ("alpha", "beta", "gamma")

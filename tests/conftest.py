@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lbproxy.calls import COMPILED
+from lbproxy.net.syscalls import COMPILED
 from tests.support import certs as certificates
 from tests.support import need
 from tests.support.certs import Certs

@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from lbproxy.balance.health import Health, Rules, Verdict
+from lbproxy.balance.histogram import Seconds
 from lbproxy.config.model import Server as ServerConfig
-from lbproxy.snapshot import BUCKETS, Histogram
 
 Endpoint = tuple[int, tuple[Any, ...]]
 """An address family and a socket address of it, ready for connect."""
-
-
-_BOUNDS: Final = BUCKETS
-
-
-class Seconds:
-    """Counts durations into the buckets of a histogram."""
-
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
-        self.total = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        at = 0
-        for bound in _BOUNDS:
-            if seconds <= bound:
-                break
-            at += 1
-        self.counts[at] += 1
-        self.total += seconds
-
-    def view(self) -> Histogram:
-        """Return it frozen."""
-        return Histogram(tuple(self.counts), self.total)
 
 
 class Server:

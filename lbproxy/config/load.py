@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
-from lbproxy.config import checks
+from lbproxy.config import rules
 from lbproxy.config.model import Address, Config, Server
 from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse
 from lbproxy.config.report import Report, item, quoted, under
@@ -35,7 +35,7 @@ def load(path: str) -> Config:
         line = error.object.count(b"\n", 0, error.start) + 1
         report.add("", f"is not UTF-8 text (byte 0x{error.object[error.start]:02x})", line)
     if config is not None:
-        for place, name in checks.files(config):
+        for place, name in rules.files(config):
             try:
                 _file(name)
             except OSError as error:
@@ -81,7 +81,7 @@ def _config(text: str, report: Report) -> Config | None:
     config = None if root is None else _Walk(report).value(Config, root, "")
     if not isinstance(config, Config):
         return None
-    checks.check(config, report)
+    rules.check(config, report)
     return config
 
 

@@ -15,11 +15,11 @@ import errno
 import os
 from typing import Final
 
-from lbproxy import calls
-from lbproxy.calls import BUFFER
+from lbproxy.net import syscalls as calls
+from lbproxy.net.pipes import Pipe
+from lbproxy.net.poller import NEWS, STRANGE, Engine
+from lbproxy.net.syscalls import BUFFER
 from lbproxy.relay.duplex import EMPTY, ENDING, EOF, FAILED, GONE, OPEN, TABLE
-from lbproxy.relay.engine import NEWS, STRANGE, Engine
-from lbproxy.relay.pipes import Pipe
 
 BUDGET: Final = 256 * 1024
 """Bytes one flow may move in a turn before everybody else has theirs. With 1 MiB, four bulk streams kept small

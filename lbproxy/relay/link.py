@@ -10,12 +10,11 @@ import socket
 import struct
 from typing import Final, Protocol
 
-from lbproxy.relay.closing import end_shared, reset
+from lbproxy.net.closing import end_shared, reset
+from lbproxy.net.poller import FAULT, GONE, NEWS, OUT, Engine, Watched
+from lbproxy.net.timers import NEVER
 from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, verdict
-from lbproxy.relay.engine import FAULT, GONE, NEWS, OUT, Engine, Watched
 from lbproxy.relay.flow import IDLE, MORE, Flow
-from lbproxy.relay.marks import DOWN, SLOT, UP
-from lbproxy.relay.wheel import NEVER
 
 CLIENT_FIN: Final = "client_fin"
 SERVER_FIN: Final = "server_fin"
@@ -189,17 +188,19 @@ class Link(Watched):
             if rest:
                 flow.preload(rest)
 
-    def keep(self, slot: int, serial: int) -> None:
-        """Mark in the engine's marks from now on: somebody else holds the sockets too, and may have to go on alone.
+    def keep(self, slot: int, serial: int, places: tuple[int, int]) -> None:
+        """Mark from now on what is held: somebody else holds the sockets too, and may have to go on alone.
 
+        `slot` and `serial` are what that one knows the connection by, `places` where in the engine's marks the two
+        directions (up, down) have theirs.
         If in the end nobody does, both peers get a reset: a FIN would say that the stream is whole.
         """
         reset(self.client)
         reset(self.server)
         self.kept = slot
         self.serial = serial
-        self.up.mark_at(slot * SLOT + UP)
-        self.down.mark_at(slot * SLOT + DOWN)
+        self.up.mark_at(places[0])
+        self.down.mark_at(places[1])
 
     def freeze(self) -> tuple[bytes, bytes]:
         """Stop all movement; returns the bytes that were read (up, down) and not written yet."""

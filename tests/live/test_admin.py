@@ -19,11 +19,12 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from lbproxy import admin
-from lbproxy.admin import AdminServer
+from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.config.model import Address
-from lbproxy.render import status_json
-from lbproxy.snapshot import BUCKETS, Histogram, ProxyView, ReloadView, ServerView, Snapshot
+from lbproxy.status import admin
+from lbproxy.status.admin import AdminServer
+from lbproxy.status.render import status_json
+from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
 from lbproxy.tasks import Tasks
 from tests.support.clients import connect
 from tests.support.ports import free_port

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from lbproxy import sock as socks
-from lbproxy.app import App
 from lbproxy.balance.pool import Pool
 from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import BindError
-from lbproxy.inherit import Heritage
+from lbproxy.handover.inherit import Heritage
+from lbproxy.net import sockets as socks
+from lbproxy.process.app import App
 from tests.support.clients import connect, flood, greeting, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.ports import free_port, free_ports, listening

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from lbproxy import control
-from lbproxy.control import ControlServer, call
 from lbproxy.errors import ControlError, LbproxyError, NoDaemonError
+from lbproxy.status import control
+from lbproxy.status.control import ControlServer, call
 from lbproxy.tasks import Tasks
 from tests.support.wait import until
 
@@ -330,10 +330,10 @@ def test_a_path_too_long_is_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be_made_is_refused() -> None:
     """The system's own reason is given, with the path."""
-    with pytest.raises(ControlError, match=r"^control /proc/lbproxy.sock: "):
-        refused("/proc/lbproxy.sock")
-    with pytest.raises(ControlError, match=r"^control /etc/passwd/lbproxy.sock: Not a directory$"):
-        refused("/etc/passwd/lbproxy.sock")
+    with pytest.raises(ControlError, match=r"^control /proc/lbproxy.net.sockets: "):
+        refused("/proc/lbproxy.net.sockets")
+    with pytest.raises(ControlError, match=r"^control /etc/passwd/lbproxy.net.sockets: Not a directory$"):
+        refused("/etc/passwd/lbproxy.net.sockets")
 
 
 def refused(path: Path | str) -> None:

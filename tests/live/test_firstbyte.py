@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lbproxy.hello import Hello, classify
+from lbproxy.proxy.clienthello import Hello, classify
 from tests.support import daemon as daemons
 from tests.support.certs import Certs
 from tests.support.clients import connect, flood, receive_all

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from lbproxy import calls
-from lbproxy import listener as listeners
-from lbproxy import sock as socks
 from lbproxy.config.model import Address
 from lbproxy.errors import BindError
-from lbproxy.listener import Gate, Listener
+from lbproxy.net import sockets as socks
+from lbproxy.net import syscalls as calls
+from lbproxy.proxy import listener as listeners
+from lbproxy.proxy.listener import Gate, Listener
 from tests.support.ports import free_port
 from tests.unit.relay.hand import Bench, ended
 

@@ -18,9 +18,9 @@ import uvloop
 
 from lbproxy import __version__
 from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.checks.probe import NotAsked, Probe
 from lbproxy.config.model import Health
 from lbproxy.errors import LbproxyError
-from lbproxy.probe import NotAsked, Probe
 from tests.support.certs import Certs
 from tests.support.nginx import NginxServer
 from tests.support.ports import free_port

@@ -12,12 +12,12 @@ from socket import SocketType
 
 import pytest
 
-from lbproxy import sock as socks
 from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
+from lbproxy.net import sockets as socks
+from lbproxy.process.worker import Worker, receive_listeners, send_listeners
 from lbproxy.tasks import Tasks
-from lbproxy.worker import Worker, receive_listeners, send_listeners
 from tests.support.clients import greeting
 from tests.support.ports import free_port, free_ports
 from tests.support.servers import Echo

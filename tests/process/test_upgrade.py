@@ -157,7 +157,7 @@ def test_a_reload_during_an_upgrade_waits_for_it(streams: Numbered) -> None:
     """The one that is asked has gone by then and says so; it changes nothing half."""
     with Upgradable(one_proxy([streams.address])) as daemon:
         streams.open(daemon.port, steady=3)
-        daemon.install("9.9.9", {"start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1)\n")})
+        daemon.install("9.9.9", {"process.start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1)\n")})
         upgrade = threading.Thread(target=daemon.call, args=("upgrade",))
         upgrade.start()
         until(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split(), "a new process")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import lbproxy
 
-FAILS_AT_START = {"start": ("    _raise_fd_limit()\n", '    sys.exit("this build is broken")\n')}
-KNOWS_ANOTHER_HANDOVER = {"handover": ("VERSION: Final = 1", "VERSION: Final = 2")}
-NEVER_GETS_READY = {"start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1000)\n")}
-DIES_WITH_THE_CONNECTIONS = {"upgrade": ('        self._send({"have": True})\n', "        os._exit(9)\n")}
-DIES_WHEN_IT_MAY_GO = {"app": ("        heritage, self._heritage = self._heritage, Heritage()\n",
+FAILS_AT_START = {"process.start": ("    _raise_fd_limit()\n", '    sys.exit("this build is broken")\n')}
+KNOWS_ANOTHER_HANDOVER = {"handover.parcel": ("VERSION: Final = 1", "VERSION: Final = 2")}
+NEVER_GETS_READY = {"process.start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1000)\n")}
+DIES_WITH_THE_CONNECTIONS = {"handover.upgrade": ('        self._send({"have": True})\n', "        os._exit(9)\n")}
+DIES_WHEN_IT_MAY_GO = {"process.app": ("        heritage, self._heritage = self._heritage, Heritage()\n",
                               "        os._exit(9)\n")}  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def build(target: Path, version: str = "", changes: dict[str, tuple[str, str]] |
     if version:
         changes["__init__"] = (f'"{lbproxy.__version__}"', f'"{version}"')
     for module, (old, new) in changes.items():
-        file = package / f"{module}.py"
+        file = package.joinpath(*module.split(".")).with_suffix(".py")
         text = file.read_text()
         assert text.count(old) == 1, f"{old!r} is not in {module} once"
         file.write_text(text.replace(old, new))

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import yaml
 
-from lbproxy import control
 from lbproxy.errors import LbproxyError
+from lbproxy.status import control
 from tests.support.child import Child
 from tests.support.need import need
 from tests.support.netns import Namespace, inside

@@ -9,7 +9,7 @@ from lbproxy.balance.health import Flip, Verdict
 from lbproxy.balance.pool import Pool
 from lbproxy.config.model import Address, Proxy
 from lbproxy.config.model import Server as ServerConfig
-from lbproxy.upstream import Upstream
+from lbproxy.proxy.backend import Upstream
 from tests.unit.relay.hand import Bench
 
 Where = tuple[str, int]

@@ -13,92 +13,50 @@ TESTS = Path(__file__).parents[1]
 PACKAGE = TESTS.parent / "lbproxy"
 
 # A row is a module or a package without the leading `lbproxy.`; the longest row that fits a module counts.
-# It lists what may be imported: a name stands for itself and everything in it. `lbproxy` itself
-# (`__version__`) is free to all. The rows stand in the order of the direction: each looks up only.
+# It lists what may be imported: a name stands for itself and everything in it, and a package may always import
+# itself. `lbproxy` itself (`__version__`) is free to all. The rows stand in the order of the direction: each looks up
+# only.
 ALLOWED: dict[str, set[str]] = {
-    # values
-    "errors": set(),
-    "snapshot": set(),
-    "config.model": set(),
-    "plane": {"config.model", "snapshot"},
-    # what was asked
-    "config": {"config", "errors"},
-    "config.diff": {"config.model", "config.scalars"},
-    # who gets it
-    "balance": {"balance", "config.model", "snapshot"},
-    # how bytes move: knows file descriptors, not servers
-    "calls": set(),
-    "relay": {"relay", "calls"},
-    "sock": {"config.model", "errors"},
-    "hello": set(),
-    "proxy_protocol": set(),
-    # live connections to a successor
-    "handover": {"errors"},
-    "carrier": {"errors", "handover"},
-    # the data plane
-    "tasks": set(),
-    "identity": {"config.model"},
-    "listener": {"sock", "relay", "calls"},
-    "resolve": {"balance", "config.model", "sock"},
-    "upstream": {"balance", "config.model", "proxy_protocol"},
-    "dial": {"upstream", "balance", "relay", "sock", "calls"},
-    "line": set(),
-    "probe": {"balance.health", "config.model", "errors", "line", "sock"},
-    "checker": {"probe", "balance", "config.model"},
-    "firstbyte": {"hello", "relay", "calls"},
-    "session": {"dial", "upstream", "balance", "relay", "sock", "firstbyte"},
-    "parcels": {"balance.server", "handover", "relay", "session", "upstream"},
-    "attend": {"resolve", "checker", "probe", "upstream", "balance", "config.model", "tasks"},
-    "evict": {"relay.wheel"},
-    "rebalance": {"upstream", "balance.server", "relay.wheel"},
-    "frontend": {
-        "session", "listener", "evict", "upstream", "balance", "relay", "sock", "config.model", "snapshot",
-        "handover", "parcels", "rebalance",
-    },
-    "keeper": {"carrier", "config.model", "handover", "parcels", "relay.marks", "session"},
-    "inherit": {
-        "balance.server", "carrier", "config.model", "errors", "frontend", "handover", "keeper", "parcels", "relay",
-        "session",
-    },
-    "app": {
-        "frontend", "attend", "listener", "session", "balance", "relay", "sock", "tasks", "handover", "inherit",
-        "identity", "keeper", "parcels", "rebalance", "config.model", "config.diff", "errors", "snapshot",
-    },
-    "upgrade": {"app", "carrier", "config.model", "errors", "handover", "inherit", "relay.marks"},
-    # several processes of it
-    "log": {"config.model"},
-    "worker": {"app", "log", "inherit", "config.model", "errors", "tasks"},
-    "fleet": {
-        "worker", "attend", "sock", "balance.health", "config.diff", "config.model", "errors", "snapshot", "tasks",
-        "rebalance",
-    },
-    # the process around it
-    "systemd": set(),
-    "render": {"snapshot"},
-    "metrics": {"snapshot"},
-    "control": {"errors", "tasks"},
-    "admin": {"metrics", "render", "snapshot", "config.model", "tasks"},
-    "reload": {"config", "errors", "snapshot"},
-    "daemon": {
-        "app", "plane", "upgrade", "inherit", "handover", "keeper", "admin", "control", "reload", "systemd", "log",
-        "render", "snapshot", "config", "errors", "tasks",
-    },
-    "start": {"app", "fleet", "daemon", "inherit", "keeper", "upgrade", "plane", "systemd", "log", "config", "errors"},
-    "demo": {"control", "render", "errors", "tasks"},
-    "cli": {"start", "demo", "control", "render", "config", "errors"},
-    "__main__": {"cli"},
     "__init__": set(),
+    "errors": set(),
+    "tasks": set(),
+    # what was asked
+    "config.model": set(),
+    "config": {"errors"},
+    # who gets it
+    "balance": {"config.model"},
+    # what it shows of itself; a snapshot is made by those below
+    "status.snapshot": {"balance.histogram"},
+    # the kernel's side, and how bytes move: know file descriptors, not servers
+    "net": {"config.model", "errors"},
+    "relay": {"net"},
+    "status": {"balance.histogram", "config.model", "errors", "tasks"},
+    # one proxy at work
+    "proxy": {"relay", "net", "balance", "status.snapshot", "config.model"},
+    # is a server well
+    "checks": {"proxy.backend", "net.sockets", "balance", "config.model", "errors", "tasks"},
+    # live connections to a successor
+    "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors"},
+    # the process around it
+    "process": {
+        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks",
+    },
+    # the command line
+    "demo": {"status", "errors", "tasks"},
+    "cli": {"process.start", "demo", "status", "config", "errors"},
+    "__main__": {"cli"},
 }  # fmt: skip
 
 THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
-    "prometheus_client": {"metrics"},
-    "watchfiles": {"reload"},
-    "h11": {"admin", "probe"},
-    "uvloop": {"start", "worker", "calls"},
+    "prometheus_client": {"status.metrics"},
+    "watchfiles": {"process.reload"},
+    "h11": {"status.admin", "checks.probe"},
+    "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }
 
-PURE = ("balance", "config.model", "config.diff", "relay.duplex", "relay.wheel", "hello", "proxy_protocol")
+PURE = ("balance", "config.model", "config.diff", "relay.duplex", "net.timers", "proxy.clienthello",
+        "proxy.proxy_protocol")  # fmt: skip
 """Decisions: the time is an argument and nothing is touched."""
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
 
@@ -106,9 +64,10 @@ LINES = 300
 
 UNTESTED = {
     "errors": "values without behaviour; every test of a refusal reads their texts",
-    "plane": "a protocol",
+    "process.plane": "a protocol",
     "config.model": "values; test_load reads every key of it",
-    "snapshot": "values; test_render and test_metrics hold every field of it",
+    "status.snapshot": "values; test_render and test_metrics hold every field of it",
+    "balance.histogram": "test_server counts into one, and reads it",
     "__main__": "every test of process/ runs it",
 }
 """Modules that have no test file of their own, and why."""
@@ -162,11 +121,12 @@ def test_a_module_imports_only_what_its_row_allows(module: str) -> None:
     """The direction is model, balance, dial and checker, session, app, process, command line; never back."""
     rows = _within(module, ALLOWED)
     assert rows, f"{MODULES[module]}: a new module needs a row in ALLOWED"
-    allowed = ALLOWED[max(rows, key=len)]
+    row = max(rows, key=len)
+    allowed = ALLOWED[row]
     wrong = [
         f"{MODULES[module]}:{line}: {module} may not import {name}"
         for line, imported in _imports(MODULES[module])
-        if (name := _ours(imported)) and not _within(name, allowed)
+        if (name := _ours(imported)) and not _within(name, {*allowed, row})
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.balance.health import Outcome, Rules, Sign, Verdict
+from lbproxy.balance.histogram import BUCKETS
 from lbproxy.balance.server import Lease, Seconds, Server
 from lbproxy.config.model import Address
 from lbproxy.config.model import Server as ServerConfig
-from lbproxy.snapshot import BUCKETS
 
 ADDRESS = Address("10.4.6.11", 6443)
 

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from time import monotonic
 
-from lbproxy.relay.engine import Engine
+from lbproxy.net.poller import Engine
 from tests.support.wait import FACTOR
 
 _LINGER_RESET = struct.pack("ii", 1, 0)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lbproxy.calls import BUFFER
+from lbproxy.net import pipes
+from lbproxy.net.syscalls import BUFFER
 from lbproxy.relay import flow as flows
-from lbproxy.relay import pipes
 from lbproxy.relay.duplex import BROKEN, ENDING, OPEN, RESET, SHUT
 from lbproxy.relay.flow import IDLE, MORE, TURNED, Flow
 from tests.unit.relay.hand import Bench, reset, stuff, take

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lbproxy.calls import BUFFER
+from lbproxy.net.poller import IN
+from lbproxy.net.syscalls import BUFFER
 from lbproxy.relay import flow as flows
 from lbproxy.relay import link as links
-from lbproxy.relay.engine import IN
 from lbproxy.relay.flow import Flow
 from lbproxy.relay.link import (
     CLIENT_FIN,

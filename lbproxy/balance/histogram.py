@@ -1,0 +1,42 @@
+"""How long something took, counted into buckets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+BUCKETS: Final = tuple(0.001 * 2**n for n in range(14))
+"""Upper bounds in seconds: 1 ms to 8.2 s, doubling, as k3s' dial histogram has them."""
+_BOUNDS: Final = BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Observations per bucket of `BUCKETS` (not cumulative; the last entry counts those above all) and their sum."""
+
+    counts: tuple[int, ...]
+    total_seconds: float
+
+
+class Seconds:
+    """Counts durations into the buckets of a histogram."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        at = 0
+        for bound in _BOUNDS:
+            if seconds <= bound:
+                break
+            at += 1
+        self.counts[at] += 1
+        self.total += seconds
+
+    def view(self) -> Histogram:
+        """Return it frozen."""
+        return Histogram(tuple(self.counts), self.total)

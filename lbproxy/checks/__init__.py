@@ -1,0 +1,1 @@
+"""Is a server well, and where is it: names looked up, questions asked."""

@@ -1,0 +1,117 @@
+"""When to ask a server how it is: at jittered intervals, and sooner when something seems to be happening.
+
+Each server has a checker and a task of its own, so that a question that hangs delays no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Final
+
+from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.server import Endpoint
+from lbproxy.checks.probe import NotAsked, Probe
+from lbproxy.config.model import Health
+
+log = logging.getLogger(__name__)
+
+_HURRY: Final = 1.0
+"""Seconds between two checks at least."""
+_JITTER: Final = 0.1
+"""Share of the interval, either way: a thousand nodes must not ask at the same moment. Not more, because a server that
+has gone silent is to be known within 10 s: an interval and two timeouts, by default 5.5 s and 4."""
+_FRESH_EVERY: Final = 6
+"""Every so many checks a new connection: a kept one still works when the port is closed to everybody else."""
+
+
+def next_delay(interval: float, hurried: bool, rng: random.Random) -> float:
+    """Return the seconds from the start of a check to the start of the next."""
+    if hurried:
+        return min(_HURRY, interval)
+    return interval * rng.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+class Checker:
+    """Asks one server for as long as `run` runs.
+
+    `endpoints` gives the addresses to ask, the one in use first; the others are asked only if that one is down.
+    `observe` hears of each outcome and returns whether the server is between two states, so that the next check should
+    come soon.
+    """
+
+    def __init__(
+        self,
+        health: Health,
+        probe: Probe,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        observe: Callable[[Outcome], bool],
+    ) -> None:
+        self._interval = health.interval
+        self._probe = probe
+        self._endpoints = endpoints
+        self._observe = observe
+        self._poked = asyncio.Event()
+        self._complaint = ""
+        self._rng = random.Random()  # noqa: S311  # jitter, nothing secret
+
+    def poke(self) -> None:
+        """Ask as soon as may be, over a new connection: traffic has just failed."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        loop = asyncio.get_running_loop()
+        earliest = loop.time()
+        due = earliest + self._rng.uniform(0, min(_HURRY, self._interval))
+        unsettled = False
+        try:
+            for number in count():
+                await self._sleep(earliest, due)
+                fresh = unsettled or self._poked.is_set() or number % _FRESH_EVERY == 0
+                self._poked.clear()
+                start = loop.time()
+                outcome = await self._ask(fresh)
+                if outcome is not None:
+                    unsettled = self._observe(outcome)
+                earliest = start + next_delay(self._interval, True, self._rng)
+                due = start + next_delay(self._interval, unsettled, self._rng)
+        finally:
+            self._probe.close()
+
+    async def _sleep(self, earliest: float, due: float) -> None:
+        """Sleep until `due`, or, once poked, until `earliest`."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(due):
+                await self._poked.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(earliest - loop.time())
+
+    async def _ask(self, fresh: bool) -> Outcome | None:
+        """Return the best outcome of all addresses, None if none of them could be asked."""
+        endpoints = self._endpoints()
+        if not endpoints:
+            return Outcome(Verdict.DOWN, "its name does not resolve", "dns")
+        best: Outcome | None = None
+        why = ""
+        for endpoint in endpoints:
+            answer = await self._probe.ask(endpoint, fresh)
+            if isinstance(answer, NotAsked):
+                why = answer.reason
+            elif answer.verdict is not Verdict.DOWN:
+                best = answer
+                break
+            else:
+                best = best or answer
+        self._complain("" if best else why)
+        return best
+
+    def _complain(self, why: str) -> None:
+        if why and why != self._complaint:
+            log.warning("%s cannot be checked, what was known of it stands: %s", self._probe.host, why)
+        self._complaint = why

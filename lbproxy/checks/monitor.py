@@ -1,0 +1,90 @@
+"""The tasks that one server in service needs: its name looked up, its health checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from lbproxy.balance.health import Outcome
+from lbproxy.balance.server import Server
+from lbproxy.checks import resolve
+from lbproxy.config.model import Config
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.proxy.backend import Upstream
+from lbproxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from lbproxy.checks.checker import Checker
+
+Known = resolve.Known
+
+
+def rehearse(config: Config) -> None:
+    """Make every probe that `config` asks for, to see that it can be made; raises LbproxyError if not."""
+    for proxy in config.proxies.values():
+        if proxy.health is not None:
+            from lbproxy.checks.probe import Probe  # whoever restarts without checks need not wait for it
+
+            Probe(proxy.health, str(proxy.servers[0].address)).close()
+
+
+async def look_up(servers: Iterable[ServerConfig]) -> Known:
+    """Return the endpoints of servers that are about to be attended, as far as they can be known within a second."""
+    return await resolve.first_look_up(server.address for server in servers)
+
+
+class Attendant:
+    """Looks after one server until `stop`; `known` holds the endpoints that it begins with."""
+
+    def __init__(self, tasks: Tasks, upstream: Upstream, server: Server, known: Known) -> None:
+        self._tasks = tasks
+        self._upstream = upstream
+        self._server = server
+        self._resolving: asyncio.Task[None] | None = None
+        self._resolver: resolve.Resolver | None = None
+        self._checker: Checker | None = None
+        self._checking: asyncio.Task[None] | None = None
+        address = server.settings.address
+        server.endpoints = list(known.get(address, ()))
+        if resolve.literal(address) is None:
+            self._resolver = resolve.Resolver(server)
+            self._resolving = tasks.spawn(self._resolver.run(), f"resolve {server.name}")
+        self.check()
+
+    def check(self) -> None:
+        """Check as the proxy's settings now say, or no longer."""
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checker = self._checking = None
+        health = self._upstream.settings.health
+        server = self._server
+        if health is None or server.settings.down:
+            self._upstream.uncheck(server, monotonic())
+            return
+        from lbproxy.checks.checker import Checker
+        from lbproxy.checks.probe import Probe
+
+        probe = Probe(health, str(server.settings.address))
+        self._checker = Checker(health, probe, partial(getattr, server, "endpoints"), self._observe)
+        self._checking = self._tasks.spawn(self._checker.run(), f"check {server.name}")
+
+    def _observe(self, outcome: Outcome) -> bool:
+        server = self._server
+        server.checks[outcome.kind] = server.checks.get(outcome.kind, 0) + 1
+        self._upstream.observe(server, outcome, monotonic())
+        return server.health.unsettled
+
+    def poke(self) -> None:
+        """Hear that traffic has just failed: look again, at both."""
+        if self._resolver is not None:
+            self._resolver.poke()
+        if self._checker is not None:
+            self._checker.poke()
+
+    def stop(self) -> None:
+        """Look after it no longer."""
+        for task in filter(None, (self._resolving, self._checking)):
+            task.cancel()

@@ -1,0 +1,227 @@
+"""One question to one server, and what its answer says: a TCP connect, a TLS handshake or an HTTP GET.
+
+    connect, TLS or HTTP fails, or no whole answer in time   DOWN
+    2xx                                                      UP
+    401, 403, 429      the API server itself refuses us      UP        alive; whether it is ready it does not tell
+    5xx with `[-]shutdown` in the body                       DRAINING  a planned stop
+    other 5xx                                                SICK
+    anything else (3xx, 404, ...)                            SICK      HTTP works, and nobody there knows /readyz: no
+                                                                       reason to send clients, none to cut them off now
+
+An apiserver logs every connection that ends within the handshake (kubernetes #70411), so a question ends politely: a
+`tls` one with close_notify, an HTTP connection is kept, and a `tcp` one is reset before its handshake's last ACK has
+left, so that the server never gets to see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+
+from lbproxy import __version__
+from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.checks.stream import Endpoint, Line
+from lbproxy.config.model import Health
+from lbproxy.errors import LbproxyError
+from lbproxy.net.sockets import FULL
+
+_LONGEST_ANSWER: Final = 65536
+"""Bytes read of an answer; whatever its end may be, the status has come before."""
+_ALIVE: Final = {401: "wants a login", 403: "forbids the question", 429: "too busy to tell"}
+_FAILING: Final = re.compile(rb"^\[-\]([!-~]{1,60})", re.MULTILINE)
+_OURS: Final = FULL | {errno.EADDRNOTAVAIL, errno.EAGAIN}
+"""Errors for want of a descriptor, memory or local port: they say nothing of the server."""
+_KINDS: Final = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "closed",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """The question could not be asked, for want of something here."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A connection and where HTTP stands on it; `received` counts the bytes of the answer at hand."""
+
+    endpoint: Endpoint
+    line: Line
+    http: h11.Connection
+    received: int = 0
+
+
+class Probe:
+    """Asks one server what `health` says. `host` is its `host:port`, for the Host header, SNI and the certificate.
+
+    Raises LbproxyError if a certificate file cannot be used. `ask` is for one caller at a time.
+    """
+
+    def __init__(self, health: Health, host: str) -> None:
+        self.host = host
+        self._health = health
+        self._name = health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
+        self._tls = _context(health, self._name) if health.type in ("tls", "https") else None
+        self._stage = ""
+        self._line: Line | None = None
+        self._kept: _Kept | None = None
+
+    async def ask(self, endpoint: Endpoint, fresh: bool = False) -> Outcome | NotAsked:
+        """Ask the server at `endpoint` (address family, socket address), within `health.timeout` seconds.
+
+        HTTP goes over the connection of the last question if it still stands, unless `fresh`.
+        """
+        try:
+            async with asyncio.timeout(self._health.timeout):
+                return await self._question(endpoint, fresh)
+        except (OSError, h11.RemoteProtocolError) as error:
+            self.close()
+            return self._failure(error)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection of the last question."""
+        if self._line is not None:
+            self._line.close()
+        self._line = self._kept = None
+
+    async def _question(self, endpoint: Endpoint, fresh: bool) -> Outcome:
+        match self._health.type:
+            case "tcp":
+                line = await self._open(endpoint, silent=True)
+                line.close()
+                return Outcome(Verdict.UP, "port open", "ok")
+            case "tls":
+                line = await self._open(endpoint)
+                line.leave()
+                return Outcome(Verdict.UP, "TLS handshake done", "ok")
+        kept = self._kept
+        if kept is not None and not fresh and kept.endpoint == endpoint:
+            kept.received = 0
+            try:
+                return await self._get(kept)
+            except OSError as error:
+                # Closed by the server while it was kept, which any server may do at any time.
+                if kept.received or isinstance(error, TimeoutError):
+                    raise
+        line = await self._open(endpoint)
+        self._kept = _Kept(endpoint, line, h11.Connection(h11.CLIENT))
+        return await self._get(self._kept)
+
+    async def _open(self, endpoint: Endpoint, silent: bool = False) -> Line:
+        self.close()
+        self._stage = "connect"
+        self._line = line = await Line.connect(endpoint, silent)
+        if self._tls is not None:
+            self._stage = "TLS handshake"
+            await line.shake_hands(self._tls, self._name)
+        return line
+
+    async def _get(self, kept: _Kept) -> Outcome:
+        self._stage = "HTTP"
+        http = kept.http
+        headers = [("Host", self.host), ("User-Agent", f"lbproxy/{__version__}"), ("Accept", "*/*"),
+                   ("Connection", "keep-alive")]  # fmt: skip
+        request = h11.Request(method="GET", target=self._health.path, headers=headers)
+        await kept.line.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+        status, body = 0, bytearray()
+        while kept.received < _LONGEST_ANSWER:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                data = await kept.line.read()
+                if not data and not kept.received:
+                    raise ConnectionAbortedError("closed without an answer")
+                kept.received += len(data)
+                http.receive_data(data)
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                break
+        if not status:
+            raise ConnectionAbortedError("no end of what is not an answer")
+        if http.our_state is h11.DONE and http.their_state is h11.DONE and http.trailing_data == (b"", False):
+            http.start_next_cycle()
+        else:
+            self.close()
+        return _verdict(status, bytes(body))
+
+    def _failure(self, error: OSError | h11.RemoteProtocolError) -> Outcome | NotAsked:
+        if isinstance(error, h11.RemoteProtocolError):
+            return Outcome(Verdict.DOWN, f"no HTTP answer: {_printable(str(error))}", "protocol")
+        if isinstance(error, TimeoutError):
+            return Outcome(Verdict.DOWN, f"no answer within {self._health.timeout:g}s ({self._stage})", "timeout")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Outcome(Verdict.DOWN, f"TLS: {error.verify_message.lower().rstrip('.')}", "tls")
+        if isinstance(error, ssl.SSLEOFError):
+            return Outcome(Verdict.DOWN, "TLS: closed during the handshake", "tls")
+        if isinstance(error, ssl.SSLError):
+            return Outcome(Verdict.DOWN, f"TLS: {_plain(error)}", "tls")
+        if error.errno in _OURS:
+            return NotAsked(_plain(error))
+        return Outcome(Verdict.DOWN, _plain(error), _KINDS.get(error.errno, "error") if error.errno else "closed")
+
+
+def _verdict(status: int, body: bytes) -> Outcome:
+    """Say what a whole answer means."""
+    failing = [name.decode() for name in _FAILING.findall(body)]
+    why = ", ".join(f"[-]{name}" for name in failing[:3]) + (f" and {len(failing) - 3} more" if failing[3:] else "")
+    kind = f"http_{status}"
+    if status >= 500:
+        if "shutdown" in failing:
+            return Outcome(Verdict.DRAINING, f"{status}: [-]shutdown", "shutdown")
+        said = f"{why} failed" if failing else _printable(body.partition(b"\n")[0].decode("ascii", "replace"))
+        return Outcome(Verdict.SICK, f"{status}: {said or 'no reason given'}", kind)
+    if status in _ALIVE:
+        return Outcome(Verdict.UP, f"{status}: alive, {_ALIVE[status]}", kind)
+    if 200 <= status < 300:
+        return Outcome(Verdict.UP, f"{status}: ready", "ok")
+    return Outcome(Verdict.SICK, f"{status}: neither ready nor not ready", kind)
+
+
+def _context(health: Health, name: str) -> ssl.SSLContext:
+    """Return what TLS needs; raises LbproxyError that names the key whose value cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not health.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    place = f"health.ca_file {health.ca_file}"
+    try:
+        if health.ca_file:
+            context.load_verify_locations(health.ca_file)
+        elif health.verify:
+            context.load_default_certs()
+        if health.cert_file:
+            place = f"health.cert_file {health.cert_file} with key_file {health.key_file}"
+            context.load_cert_chain(health.cert_file, health.key_file, password="")  # else OpenSSL asks for it
+        place = f"health.server_name {name}"
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (OSError, ValueError) as error:
+        raise LbproxyError(f"{place}: {_plain(error)}") from None
+    return context
+
+
+def _plain(error: Exception) -> str:
+    """Return an error's text in lower case, without numbers and places in OpenSSL's source."""
+    text = (isinstance(error, ssl.SSLError) and error.reason) or (isinstance(error, OSError) and error.strerror)
+    return _printable((text or str(error)).replace("_", " ").lower())
+
+
+def _printable(text: str) -> str:
+    """Return what of a stranger's text may stand in a log: 120 characters of ASCII."""
+    return re.sub(r"[^ -~]", "?", text)[:120].strip()

@@ -1,0 +1,144 @@
+"""Host names of servers: looked up off the loop, again every 30 s, and soon after a connect has failed.
+
+getaddrinfo reads /etc/hosts anew each time, so an edit there is seen by the next look-up. A name that does not exist
+leaves its server without an address, which is down; a resolver that does not answer leaves it the addresses it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from lbproxy.balance.server import Endpoint, Server
+from lbproxy.config.model import Address
+from lbproxy.net import sockets as socks
+
+log = logging.getLogger(__name__)
+
+Known = Mapping[Address, list[Endpoint]]
+"""What the first look at some addresses has found."""
+
+_PATIENCE: Final = 1.0
+"""Seconds that a start or a reload waits at most for names: they are looked up on, and the port should be open soon."""
+_EVERY: Final = 30.0
+_SOON: Final = 1.0
+"""Seconds between two look-ups at least, however often connects fail."""
+_UNKNOWN: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
+
+
+def literal(address: Address) -> Endpoint | None:
+    """Return the one endpoint of an IP address and port; None for a name, which must be looked up."""
+    family = socks.literal(address.host)
+    return (family, socks.sockaddr(address.host, address.port)) if family else None
+
+
+async def look_up(address: Address) -> list[Endpoint]:
+    """Return the endpoints of a name and port; raises OSError (socket.gaierror).
+
+    Not the loop's getaddrinfo: a thread of its pool keeps the process from ending for as long as name servers are
+    silent, half a minute with glibc's defaults, and there are four of them for any number of names.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[Endpoint]] = loop.create_future()
+
+    def settle(found: list[Endpoint], error: Exception | None) -> None:
+        if answer.done():
+            return  # nobody waits any more
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
+
+    def ask() -> None:
+        found: list[Endpoint] = []
+        problem: Exception | None = None
+        try:
+            infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            found = list(dict.fromkeys((int(family), where) for family, _, _, _, where in infos))
+        except Exception as error:
+            problem = error
+        try:
+            loop.call_soon_threadsafe(settle, found, problem)
+        except RuntimeError:
+            pass  # the loop has been closed meanwhile
+
+    try:
+        threading.Thread(target=ask, name=f"look up {address.host}", daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from None
+    return await answer
+
+
+async def first_look_up(addresses: Iterable[Address]) -> Known:
+    """Return what can be known of `addresses` within a second, so that no client comes to a server without one."""
+    known: dict[Address, list[Endpoint]] = {}
+
+    async def find(address: Address) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                known[address] = await look_up(address)
+        except OSError:  # or the timeout; the resolver tells of it
+            pass
+
+    names = []
+    for address in dict.fromkeys(addresses):
+        endpoint = literal(address)
+        if endpoint is not None:
+            known[address] = [endpoint]
+        else:
+            names.append(address)
+    await asyncio.gather(*map(find, names))
+    return known
+
+
+class Resolver:
+    """Keeps the endpoints of one server up to date."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._poked = asyncio.Event()
+        self._complained = False
+
+    def poke(self) -> None:
+        """Look up again soon: what is known does not work."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Look up for ever, beginning at once if nothing is known yet."""
+        if self._server.endpoints:
+            await self._pause()
+        while True:
+            await self.look_up()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_SOON)
+        try:
+            async with asyncio.timeout(_EVERY - _SOON):
+                await self._poked.wait()
+        except TimeoutError:
+            pass
+        self._poked.clear()
+
+    async def look_up(self) -> None:
+        """Look up once."""
+        server = self._server
+        try:
+            found = await look_up(server.settings.address)
+        except OSError as error:
+            if error.errno in _UNKNOWN:
+                server.endpoints = []
+            if not self._complained:
+                self._complained = True
+                log.warning("%s: cannot look up %s: %s", server.name, server.settings.address.host, error.strerror)
+            return
+        if self._complained:
+            self._complained = False
+            log.info("%s: %s is known again", server.name, server.settings.address.host)
+        # What worked last stays first.
+        server.endpoints = sorted(found, key=lambda endpoint: endpoint not in server.endpoints[:1])

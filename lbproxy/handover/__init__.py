@@ -1,0 +1,1 @@
+"""Live connections to the next process: by upgrade, restart or crash."""

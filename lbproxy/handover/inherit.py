@@ -1,0 +1,154 @@
+"""What a predecessor has left behind: listening sockets, live connections, its state and its configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from socket import SocketType
+from typing import Any, Final
+
+from lbproxy.balance.server import Server
+from lbproxy.config.model import Address
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.handover import fdqueue as carrier
+from lbproxy.handover import keeper
+from lbproxy.handover import revive as parcels
+from lbproxy.handover.marks import Marks
+from lbproxy.handover.parcel import Parcel
+from lbproxy.net.closing import end_shared
+from lbproxy.net.poller import Engine
+from lbproxy.proxy.proxy import Frontend
+from lbproxy.proxy.session import Session
+
+log = logging.getLogger(__name__)
+
+_LONGEST_CONFIG: Final = 4 << 20
+
+Frozen = tuple[Session, bytes, tuple[bytes, bytes]]
+"""A session at rest, with what `Session.thaw` wants to know."""
+
+
+@dataclass(slots=True)
+class Heritage:
+    """What there was."""
+
+    listeners: dict[Address, SocketType] = field(default_factory=dict)
+    marks: Marks | None = None
+    rested: list[Parcel] = field(default_factory=list)
+    """Written when nothing moved any more."""
+    kept: list[Parcel] = field(default_factory=list)
+    """Written before; see `parcels.sift`."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """`drained`: names of servers drained by hand; `carrier`: number of the carrier in use by then, 0 for none."""
+    carriers: list[int] = field(default_factory=list)
+    """Numbers of those in the fd store."""
+    config: str = ""
+    """The text of the configuration that was in force."""
+
+
+def address_of(sock: SocketType) -> Address:
+    """Return the address a listening socket is bound to."""
+    host, port = sock.getsockname()[:2]
+    return Address(host, port)
+
+
+def from_fds(named: Mapping[str, list[int]]) -> Heritage:
+    """Make sense of the descriptors that systemd has passed, by name.
+
+    Whatever listens is a listener, from the fd store or from a socket unit. What another version of lbproxy has left
+    and this one cannot read is closed, and said so: the connections are reset, the ports stay open.
+    """
+    heritage = Heritage()
+    carriers: dict[int, socket.socket] = {}
+    for name, fds in named.items():
+        for fd in fds:
+            if name == keeper.MARKS:
+                heritage.marks = Marks(fd)
+            elif name == keeper.CONFIG:
+                heritage.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
+                os.close(fd)
+            elif name.startswith(f"{keeper.CARRIER}-"):
+                carriers[int(name.rpartition("-")[2])] = socket.socket(fileno=fd)
+            else:
+                _add_listener(heritage, name, fd)
+    for number in sorted(carriers):
+        _unload(heritage, number, carriers[number])
+    return heritage
+
+
+def _unload(heritage: Heritage, number: int, sock: socket.socket) -> None:
+    with sock:
+        found, state, wrong = carrier.receive(sock)
+    at_rest = heritage.marks is not None and heritage.marks.at_rest == number
+    (heritage.rested if at_rest else heritage.kept).extend(found)
+    heritage.state = state or heritage.state
+    heritage.carriers.append(number)
+    if wrong:
+        log.error("connections of the process before this one are lost: %s", wrong[0])
+
+
+def _add_listener(heritage: Heritage, name: str, fd: int) -> None:
+    try:
+        sock = SocketType(fileno=fd)
+    except OSError:  # no socket at all
+        log.warning("descriptor %s is of no use here and closed", name)
+        os.close(fd)
+        return
+    try:
+        listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        listening = 0
+    if listening and sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        sock.setblocking(False)
+        heritage.listeners[address_of(sock)] = sock
+    else:
+        log.warning("descriptor %s is of no use here and closed", name)
+        sock.close()
+
+
+def adopt(
+    heritage: Heritage, engine: Engine, marks: Marks | None, frontend_of: Callable[[str], Frontend]
+) -> list[Frozen]:
+    """Return the sessions of the connections that can go on, at rest; what cannot is reset.
+
+    A connection to a server that is no longer configured goes on for as long as that one may drain.
+    """
+    good, holed = parcels.sift(heritage.rested, heritage.kept, marks)
+    if marks is not None:
+        marks.claim(parcel.slot for parcel in good if parcel.slot)
+    adopted: list[Frozen] = []
+    strangers: dict[tuple[str, str, str], Server] = {}
+    for parcel in good:
+        frontend = frontend_of(parcel.proxy)
+        server = None
+        if parcel.server_fd >= 0:
+            server = next((s for s in frontend.upstream.pool.servers if s.key == parcel.server), None)
+            server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, engine.now))
+        session = parcels.revive(parcel, engine, frontend.upstream, server, frontend.on_end)
+        frontend.take_in(session)
+        adopted.append((session, parcel.flight, (b"", b"")))
+    for (proxy, _, _), server in strangers.items():
+        frontend_of(proxy).retire(server)
+    drop(holed)
+    if good or holed:
+        log.info("took over %d connections, reset %d", len(good), len(holed))
+    return adopted
+
+
+def drop(lost: Iterable[Parcel]) -> None:
+    """Reset connections, for whoever else may hold them too."""
+    for parcel in lost:
+        for fd in (parcel.client_fd, parcel.server_fd):
+            if fd >= 0:
+                sock = SocketType(fileno=fd)
+                end_shared(sock, abort=True)
+                sock.close()
+
+
+def _stranger(parcel: Parcel, now: float) -> Server:
+    name, address = parcel.server
+    host, _, port = address.rpartition(":")
+    return Server(ServerConfig(name=name, address=Address(host.strip("[]"), int(port))), now=now)

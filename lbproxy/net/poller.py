@@ -1,0 +1,279 @@
+"""The one epoll set in which every relayed socket is registered, once, edge-triggered.
+
+An `add_reader` per socket would cost 18 epoll_ctl calls per proxied connection; this costs two. uvloop keeps everything
+else: signals, timers, the admin endpoint. Of the two one waits for both:
+
+- In the plain form uvloop watches the descriptor of the set as a single reader, and calls `turn`.
+- Compiled, the set watches uvloop, and `serve` waits in the set until uvloop has something to do (`calls.embed`).
+
+Rules that everybody in the set keeps:
+
+- An edge is told once. Who is told that a socket is readable reads until it is drained, or remembers that it is not.
+- Sockets are closed through `bury`, which closes them after the batch: a descriptor closed in the middle of a batch
+  could be reused by an accept in the same batch, and a stale event would then reach the wrong connection.
+- Who has done its share (`BUDGET` in flow) and could go on says `again` and is resumed after everybody else had a turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections.abc import Callable
+from mmap import mmap
+from time import monotonic
+from typing import Final, Protocol
+
+from lbproxy.net.pipes import PipePool
+from lbproxy.net.syscalls import Epoll, embed
+from lbproxy.net.timers import NEVER, Timed, Wheel
+
+log = logging.getLogger(__name__)
+_clock: Final = monotonic
+"""Final, here and elsewhere: mypyc calls what it knows will not change without looking it up each time."""
+
+IN: Final = select.EPOLLIN
+OUT: Final = select.EPOLLOUT
+HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+URGENT: Final = select.EPOLLPRI
+NEWS: Final = IN | HANGUP | URGENT
+"""There is something to read, be it only the end."""
+STRANGE: Final = HANGUP | URGENT
+GONE: Final = select.EPOLLHUP | select.EPOLLERR
+FAULT: Final = select.EPOLLERR
+"""A reset or a timeout; HUP alone comes also when both ends have sent FIN, which is nothing to worry about."""
+EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
+
+_ROUNDS: Final = 16
+"""Polls before uvloop gets its turn again; a busy set pays for one wake-up of uvloop in so many."""
+_WORTH: Final = 4
+"""A batch smaller than this says that another poll would likely be empty, and is not worth a system call."""
+
+
+class Closeable(Protocol):
+    """A socket, as far as `bury` needs one."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Loop(Protocol):
+    """What the engine uses of the event loop."""
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> object:
+        """Call `callback` whenever `fd` is readable."""
+
+    def remove_reader(self, fd: int) -> object:
+        """Stop that."""
+
+    def call_soon(self, callback: Callable[[], None]) -> object:
+        """Call `callback` in the next iteration."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Cancellable:
+        """Call `callback` after `delay` seconds."""
+
+
+class Cancellable(Protocol):
+    """A timer handle."""
+
+    def cancel(self) -> None:
+        """Never call back."""
+
+
+class Watched(Timed):
+    """Something that has sockets in the set and times in the wheel."""
+
+    __slots__ = ()
+
+    def ready(self, fd: int, events: int) -> None:
+        """Hear of the epoll events of one of its descriptors."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Go on after `Engine.again`."""
+        raise NotImplementedError
+
+    def crashed(self) -> None:
+        """Let go of everything: a bug of ours was met in one of the calls above."""
+        raise NotImplementedError
+
+
+class Engine:
+    """The set, the pipes and the timers of all connections."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._now = 0.0
+        self.marks: bytearray | mmap = bytearray()
+        """Where links that are kept mark what they hold (`marks`)."""
+        self.pipes = PipePool()
+        self.wheel = Wheel()
+        self._loop = loop
+        self._epoll = Epoll()
+        self._poll = self._epoll.poll
+        self._wait = self._epoll.wait
+        self._due = self._epoll.due
+        self._watched: list[Watched | None] = [None] * 1024
+        self._hungry: list[Watched] = []
+        self._buried: list[Closeable] = []
+        self._in_batch = False
+        self._called_soon = False
+        self._closed = False
+        self._timer: Cancellable | None = None
+        self._timer_at = NEVER
+        self._embedded = embed(self._epoll, loop, self.serve)
+        if not self._embedded:
+            loop.add_reader(self._epoll.fileno(), self.turn)
+
+    def close(self) -> None:
+        """Give up the set itself; what is registered in it is the business of its owners. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._embedded:
+            self._loop.remove_reader(self._epoll.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._bury_all()
+        self._epoll.close()
+        self.pipes.close()
+
+    @property
+    def now(self) -> float:
+        """The time.monotonic, within a batch that of its first asking: nobody asks for the sake of bytes that move."""
+        if not self._in_batch:
+            return _clock()
+        if not self._now:
+            self._now = _clock()
+        return self._now
+
+    def add(self, fd: int, watched: Watched, events: int = EDGES) -> None:
+        """Register `fd`; its events go to `watched`."""
+        self.pass_on(fd, watched)
+        self._epoll.register(fd, events)
+
+    def pass_on(self, fd: int, watched: Watched) -> None:
+        """Let the events of a registered `fd` go to `watched` from now on."""
+        while fd >= len(self._watched):
+            self._watched.extend([None] * len(self._watched))
+        self._watched[fd] = watched
+
+    def remove(self, fd: int) -> None:
+        """Take a descriptor out that stays open."""
+        self._watched[fd] = None
+        self._epoll.unregister(fd)
+
+    def bury(self, fd: int, sock: Closeable) -> None:
+        """Close `sock`, whose descriptor is `fd`, when the batch at hand is done; it hears no more events."""
+        if fd < len(self._watched):
+            self._watched[fd] = None
+        if self._in_batch:
+            self._buried.append(sock)
+        else:
+            sock.close()
+
+    def again(self, watched: Watched) -> None:
+        """Have `watched.resume()` called when everybody else had a turn."""
+        self._hungry.append(watched)
+        if not self._in_batch:
+            self._call_soon()
+
+    def at(self, item: Timed, when: float) -> None:
+        """Have `item.due()` called at `when` (time.monotonic)."""
+        self.wheel.put(item, when, self.now)
+        if when < self._timer_at:
+            self._arm()
+
+    def turn(self) -> None:
+        """Handle what the set has to tell, in bounded rounds, without waiting for anything."""
+        self._called_soon = False
+        self._in_batch = True
+        for _ in range(_ROUNDS):
+            events = self._poll()
+            self._handle(events)
+            if len(events) < 2 * _WORTH:
+                break
+        self._batch_ends()
+
+    def serve(self) -> None:
+        """Wait for what the set has to tell and handle it, until the loop has something to do; it calls this again."""
+        self._in_batch = True
+        while True:
+            self._handle(self._poll() if self._hungry else self._wait())
+            if self._due():
+                break
+        self._batch_ends()
+
+    def _handle(self, events: tuple[int, ...]) -> None:
+        watched = self._watched
+        self._now = 0.0
+        for at in range(0, len(events), 2):
+            fd = events[at]
+            item = watched[fd]
+            if item is not None:
+                try:
+                    item.ready(fd, events[at + 1])
+                except Exception:
+                    self._crashed(item)
+        if self._hungry:
+            self._feed()
+        if self._buried:
+            self._bury_all()
+
+    def _batch_ends(self) -> None:
+        self._in_batch = False
+        if self._hungry:
+            self._call_soon()
+
+    def _call_soon(self) -> None:
+        if not self._called_soon and not self._embedded:
+            self._called_soon = True
+            self._loop.call_soon(self.turn)
+
+    def _feed(self) -> None:
+        hungry = self._hungry
+        self._hungry = []
+        for item in hungry:
+            try:
+                item.resume()
+            except Exception:
+                self._crashed(item)
+
+    def _bury_all(self) -> None:
+        buried = self._buried
+        self._buried = []
+        for sock in buried:
+            sock.close()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = self.wheel.next()
+        if self._timer_at != NEVER:
+            self._timer = self._loop.call_later(max(0.0, self._timer_at - _clock()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.turn()  # after a stall (a stopped machine) much is overdue that has been answered meanwhile
+        self._in_batch = True
+        self._now = now = _clock()
+        for item in self.wheel.expire(now):
+            try:
+                when = item.due(now)
+            except Exception:
+                if isinstance(item, Watched):
+                    self._crashed(item)
+                else:
+                    log.exception("a timer met a bug")
+            else:
+                if when != NEVER:
+                    self.wheel.put(item, when, now)
+        self._bury_all()
+        self._batch_ends()
+        self._arm()
+
+    def _crashed(self, item: Watched) -> None:
+        log.exception("a connection met a bug and is closed")  # noqa: LOG004 (called from handlers only)
+        try:
+            item.crashed()
+        except Exception:
+            log.exception("and closing it met another")

@@ -1,0 +1,205 @@
+"""The data plane of `workers: N`: as many `App`s in processes of their own, and one `Plane` in front of them.
+
+Like nginx' workers, each chooses and counts for itself: least connections, max_fails, limits and checks are per worker.
+Listening sockets are bound here and shared, and stay open when a worker dies; it is then started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import reduce
+from socket import SocketType
+from time import monotonic
+from typing import Any, Final
+
+from lbproxy.balance.health import SEVERITY, Verdict
+from lbproxy.balance.histogram import Histogram
+from lbproxy.checks.monitor import rehearse
+from lbproxy.config.diff import diff
+from lbproxy.config.model import Address, Config
+from lbproxy.errors import LbproxyError
+from lbproxy.net import sockets as socks
+from lbproxy.process.worker import PATIENCE, Worker
+from lbproxy.proxy.rebalance import sum_up
+from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
+from lbproxy.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+_AGAIN: Final = 1.0
+"""Seconds before a worker that died is started again."""
+
+
+class Fleet:
+    """Worker processes; see `plane.Plane` for what each verb promises."""
+
+    def __init__(self, config: Config, size: int, listeners: Mapping[Address, SocketType] | None = None) -> None:
+        """`size` workers; `listeners` are sockets that listen already."""
+        self._config = config
+        self._size = size
+        self._listeners = dict(listeners or {})
+        self._crew: list[Worker] = []
+        self._tasks = Tasks()
+        self._generation = 1
+        self._started = monotonic()
+        self._drained: set[str] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Bind every listen address and start the workers. Raises LbproxyError, with nothing left bound."""
+        rehearse(self._config)
+        wanted = {address: name for name, proxy in self._config.proxies.items() for address in proxy.listen}
+        for address in self._listeners.keys() - wanted:
+            self._listeners.pop(address).close()
+        self._listeners |= socks.listen_all({a: name for a, name in wanted.items() if a not in self._listeners})
+        crew = await asyncio.gather(*map(self._hire, range(self._size)), return_exceptions=True)
+        self._crew = [each for each in crew if isinstance(each, Worker)]
+        for problem in crew:
+            if isinstance(problem, BaseException):
+                await self.stop(0)
+                raise problem
+
+    async def _hire(self, number: int) -> Worker:
+        """Start a worker and bring it up to date with what happens meanwhile. Raises LbproxyError."""
+        worker = Worker(number, self._tasks)
+        try:
+            config, listeners = self._config, dict(self._listeners)
+            await worker.start(config, listeners)
+            while config is not self._config:
+                config, known, listeners = self._config, listeners, dict(self._listeners)
+                await worker.call("apply", config, listeners={a: s for a, s in listeners.items() if a not in known})
+            for server in set(self._drained):
+                await worker.call("set_drain", server, True)
+        except BaseException:
+            await worker.dismiss()
+            raise
+        self._tasks.spawn(self._replace_when_gone(worker), f"worker {number}")
+        return worker
+
+    async def _replace_when_gone(self, worker: Worker) -> None:
+        status = await worker.ended()
+        await worker.dismiss()
+        while not self._stopping:
+            log.error("worker %d (pid %d) has ended with status %d: its connections are lost, starting another",
+                      worker.number, worker.pid, status)
+            await asyncio.sleep(_AGAIN)
+            try:
+                self._crew[worker.number] = await self._hire(worker.number)
+            except LbproxyError as error:
+                log.error("worker %d cannot be started: %s", worker.number, error)
+            else:
+                return
+
+    async def apply(self, config: Config) -> list[str]:
+        """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
+        plan = diff(self._config, config)
+        rehearse(config)
+        opened = socks.listen_all({address: each.name for each in plan.proxies for address in each.listen_opened})
+        self._config = config
+        self._generation += 1
+        self._listeners.update(opened)
+        closed = [self._listeners.pop(address) for each in plan.proxies for address in each.listen_closed]
+        servers = [server for proxy in config.proxies.values() for server in proxy.servers]
+        self._drained &= {name for server in servers for name in (server.name, str(server.address))}
+        await self._ask("apply", config, listeners=opened)
+        for sock in closed:
+            sock.close()
+        return plan.lines()
+
+    async def _ask(self, verb: str, *arguments: object, listeners: Mapping[Address, SocketType] | None = None,
+                   patience: float = PATIENCE) -> list[Any]:
+        """Return the answers of the workers that answer."""
+        answers = await asyncio.gather(
+            *(worker.call(verb, *arguments, listeners=listeners, patience=patience) for worker in self._crew),
+            return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                log.warning("%s: %s", verb, answer)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def snapshot(self) -> Snapshot:
+        """Return the sum over all workers."""
+        snapshots: list[Snapshot] = await self._ask("snapshot")
+        if not snapshots:
+            raise LbproxyError("no worker process answers")
+        views = [view for snapshot in snapshots for view in snapshot.proxies]
+        proxies = [reduce(_add_proxies, same) for name in self._config.proxies
+                   if (same := [view for view in views if view.name == name])]
+        return replace(snapshots[0], pid=os.getpid(), uptime_seconds=monotonic() - self._started,
+                       generation=self._generation, proxies=tuple(proxies))
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return the open connections of all workers."""
+        return [view for views in await self._ask("connections") for view in views]
+
+    async def set_drain(self, server: str, drain: bool) -> bool:
+        """Take `server` out of rotation in every worker, or put it back; False if none has it."""
+        found = any(await self._ask("set_drain", server, drain))
+        if found:
+            (self._drained.add if drain else self._drained.discard)(server)
+        return found
+
+    async def rebalance(self, dry_run: bool) -> dict[str, int]:
+        """Close quiet surplus connections once, in every worker for itself; returns how many, by server name."""
+        return sum_up(await self._ask("rebalance", dry_run))
+
+    async def stop(self, timeout: float) -> None:
+        """Have every worker stop, and wait for it."""
+        self._stopping = True
+        for sock in self._listeners.values():
+            sock.close()
+        self._listeners.clear()
+        if timeout:
+            await self._ask("stop", timeout, patience=timeout + PATIENCE)
+        await asyncio.gather(*(worker.dismiss() for worker in self._crew))
+        await self._tasks.cancel()
+
+
+def _counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return dict(Counter(one) + Counter(other))
+
+
+def _histograms(one: Histogram, other: Histogram) -> Histogram:
+    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    return Histogram(counts, one.total_seconds + other.total_seconds)
+
+
+def _worse(views: Iterable[ServerView]) -> ServerView:
+    """Return the view with the worst state: what a worker sees is wrong with a server is what one wants to be told."""
+    return max(views, key=lambda view: SEVERITY[Verdict(view.state)] if view.state != "disabled" else 9)
+
+
+def _add_servers(one: ServerView, other: ServerView) -> ServerView:
+    return replace(
+        _worse((one, other)),
+        connections=one.connections + other.connections,
+        connections_total=one.connections_total + other.connections_total,
+        connect_failures=_counts(one.connect_failures, other.connect_failures),
+        bytes_in_total=one.bytes_in_total + other.bytes_in_total,
+        bytes_out_total=one.bytes_out_total + other.bytes_out_total,
+        connect_seconds=_histograms(one.connect_seconds, other.connect_seconds),
+        first_byte_seconds=_histograms(one.first_byte_seconds, other.first_byte_seconds),
+        checks=_counts(one.checks, other.checks),
+        flips_total=one.flips_total + other.flips_total,
+        replays_total=one.replays_total + other.replays_total,
+        cuts=_counts(one.cuts, other.cuts),
+    )
+
+
+def _add_proxies(one: ProxyView, other: ProxyView) -> ProxyView:
+    theirs = {(server.name, server.address): server for server in other.servers}
+    servers = []
+    for server in one.servers:
+        twin = theirs.pop((server.name, server.address), None)
+        servers.append(_add_servers(server, twin) if twin is not None else server)
+    return replace(
+        one, connections=one.connections + other.connections,
+        connections_total=one.connections_total + other.connections_total,
+        rejected=_counts(one.rejected, other.rejected), closed=_counts(one.closed, other.closed),
+        servers=(*servers, *theirs.values()),
+    )

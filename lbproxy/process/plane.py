@@ -1,0 +1,33 @@
+"""What the process around the data plane (control socket, admin endpoint, reload) may ask of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lbproxy.config.model import Config
+from lbproxy.status.snapshot import ConnectionView, Snapshot
+
+
+class Plane(Protocol):
+    """The data plane: `App` in this process, or `Fleet` for several worker processes."""
+
+    async def start(self) -> None:
+        """Bind every listen address and begin to serve. Raises LbproxyError, with nothing left bound."""
+
+    async def apply(self, config: Config) -> list[str]:
+        """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
+
+    async def snapshot(self) -> Snapshot:
+        """Return the state of everything; its `config` part is filled in by the caller."""
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return the open connections."""
+
+    async def set_drain(self, server: str, drain: bool) -> bool:
+        """Take `server` out of rotation in every proxy that has it, or put it back; False if none has it."""
+
+    async def rebalance(self, dry_run: bool) -> dict[str, int]:
+        """Close quiet surplus connections once, or only count them; returns how many, by server name."""
+
+    async def stop(self, timeout: float) -> None:
+        """Stop accepting, let connections end for at most `timeout` seconds, then cut what is left."""

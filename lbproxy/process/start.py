@@ -1,0 +1,87 @@
+"""`lbproxy run`: from what there is (a file, a predecessor, descriptors from systemd) to a running `Daemon`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+
+import uvloop
+
+from lbproxy.config.load import load, loads
+from lbproxy.config.model import Config, Log
+from lbproxy.errors import ConfigError, HandoverError
+from lbproxy.handover.inherit import Heritage, drop, from_fds
+from lbproxy.handover.keeper import carrier_name
+from lbproxy.handover.upgrade import Predecessor
+from lbproxy.process import log as logs
+from lbproxy.process.app import App
+from lbproxy.process.daemon import Daemon
+from lbproxy.process.plane import Plane
+from lbproxy.process.systemd import Notifier, listen_fds
+
+log = logging.getLogger(__name__)
+
+
+def main(file: str, control: str | None = None) -> int:
+    """Run the proxy of configuration `file` until it is told to stop; return the exit status.
+
+    `control` replaces the control socket's path from the file.
+    """
+    logs.setup(Log())
+    _raise_fd_limit()
+    predecessor = Predecessor.there()
+    try:
+        heritage = predecessor.hello() if predecessor else from_fds(listen_fds())
+        config, error = _configuration(file, heritage)
+    except (ConfigError, HandoverError) as problem:
+        if predecessor:
+            predecessor.refuse(str(problem))
+        print(problem, file=sys.stderr)
+        return 1
+    logs.setup(config.log)
+    if error:
+        log.error("%s\nthe configuration that was in force before goes on", error)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    return uvloop.run(_serve(config, file, control, error, predecessor, heritage))
+
+
+def _configuration(file: str, heritage: Heritage) -> tuple[Config, str | None]:
+    """Return the configuration and, if it is the one of the last process because the file is broken, why that is."""
+    try:
+        return load(file), None
+    except ConfigError as error:
+        if not heritage.config:
+            raise
+        return loads(heritage.config, file), str(error)
+
+
+async def _serve(config: Config, file: str, control: str | None, error: str | None,
+                 predecessor: Predecessor | None, heritage: Heritage) -> int:
+    notifier = Notifier()
+    workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+    plane: Plane
+    if workers == 1:
+        plane = App(config, heritage, notifier if notifier.keeps else None)
+    else:
+        from lbproxy.process.fleet import Fleet  # no restart without handover should pay for it
+
+        drop([*heritage.rested, *heritage.kept])  # one process has left them, and several cannot go on with them
+        for number in heritage.carriers:
+            notifier.forget(carrier_name(number))
+        plane = Fleet(config, workers, heritage.listeners)
+    daemon = Daemon(config, file, plane, notifier, control=control, error=error)
+    return await daemon.run(predecessor, heritage)
+
+
+def _raise_fd_limit() -> None:
+    """Use all the file descriptors that the system grants; the soft limit is for programs that call select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        log.warning("the limit of %d open files cannot be raised to %d: %s", soft, hard, error)

@@ -1,0 +1,1 @@
+"""One proxy at work: clients from accept to close."""

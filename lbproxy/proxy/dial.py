@@ -1,0 +1,250 @@
+"""One client's attempts to reach a server: pick, connect, race, and on failure pick again.
+
+The next candidate is started STAGGER after the last one if that has not answered, and at once if it failed; the first
+to connect wins and the others are closed (Happy Eyeballs, RFC 8305, over servers instead of address families). Each
+attempt has `connect_timeout`, all of them together `connect_deadline`. Every failure is kept, so that a client that
+could not be served is explained in one line.
+
+A server with several addresses has failed when all of them have; until then the next address is tried, after servers
+that were not tried yet. An attempt that was overtaken counts as a failure too: it was silent for STAGGER while another
+server answered, and if that were not remembered every client would wait for it again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from socket import SocketType
+from typing import Final, Protocol
+
+from lbproxy.balance.health import Sign
+from lbproxy.balance.server import Endpoint, Lease, Server
+from lbproxy.net import sockets as socks
+from lbproxy.net import syscalls as calls
+from lbproxy.net.poller import GONE, OUT, Engine, Watched
+from lbproxy.net.timers import NEVER
+from lbproxy.proxy.backend import Upstream
+
+_connect: Final = calls.connect
+STAGGER: Final = 0.2
+"""Seconds. RFC 8305 recommends 250 ms between attempts; masters are nearer than web servers."""
+_REASONS: Final = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.ECONNRESET: "reset",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+}
+
+
+class Attempt(Watched):
+    """One connect under way."""
+
+    __slots__ = ("_dial", "endpoint", "fd", "lease", "sock", "started")
+
+    def __init__(self, dial: Dial, lease: Lease, endpoint: Endpoint, sock: SocketType, now: float) -> None:
+        super().__init__()
+        self._dial = dial
+        self.lease = lease
+        self.endpoint = endpoint
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.started = now
+
+    def ready(self, fd: int, events: int) -> None:
+        """Hear that the connect has come to an end."""
+        if events & (OUT | GONE):
+            self._dial.answered(self, events)
+
+    def crashed(self) -> None:
+        """Let go of everything."""
+        self._dial.crashed()
+
+
+class Client(Protocol):
+    """Who dials, and hears of the result."""
+
+    def crashed(self) -> None:
+        """Let go of everything: a bug of ours was met."""
+
+    def connected(self, attempt: Attempt, events: int) -> None:
+        """Take over the socket and the lease of `attempt`; `events` were told of it and not acted on."""
+
+    def unreachable(self, why: str) -> None:
+        """Hear that every candidate has failed, or the deadline has passed, or none was to be had (`why` empty)."""
+
+
+class Dial:
+    """The attempts of one client. Servers in `tried` are not tried (again)."""
+
+    __slots__ = ("_attempts", "_client", "_deadline", "_engine", "_failures", "_next_at", "_tried", "_tries",
+                 "_upstream")
+
+    def __init__(self, engine: Engine, upstream: Upstream, client: Client, tried: tuple[Server, ...] = ()) -> None:
+        self._engine = engine
+        self._upstream = upstream
+        self._client: Client | None = client
+        self._tried: list[Server] = list(tried)
+        self._tries: dict[Server, int] | None = None
+        self._attempts: list[Attempt] = []
+        self._failures: list[str] = []
+        self._next_at = 0.0
+        self._deadline = engine.now + upstream.connect_deadline
+
+    def start(self) -> None:
+        """Begin; may call back before it returns."""
+        self._launch(self._engine.now)
+
+    def due(self, now: float) -> float:
+        """Time out what has been too long, start the next candidate; returns when to be called again."""
+        if self._over():
+            return NEVER
+        timeout = self._upstream.settings.connect_timeout
+        for attempt in list(self._attempts):
+            if now >= attempt.started + timeout:
+                self._failed(attempt, errno.ETIMEDOUT, now, f"no answer within {timeout:g}s")
+        if not self._over() and now >= self._deadline:
+            self._give_up(now)
+        if not self._over() and (now >= self._next_at or not self._attempts):
+            self._launch(now)
+        if self._over():
+            return NEVER
+        earliest = min(self._deadline, self._next_at)
+        for attempt in self._attempts:
+            earliest = min(earliest, attempt.started + timeout)
+        return earliest
+
+    def _over(self) -> bool:
+        return self._client is None
+
+    def answered(self, attempt: Attempt, events: int) -> None:
+        """Settle an attempt whose connect has ended."""
+        client = self._client
+        if client is None:
+            return
+        now = self._engine.now
+        if events & GONE:
+            error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self._failed(attempt, error, now)
+                if not self._over():
+                    self._launch(now)
+                return
+        self._client = None
+        self._attempts.remove(attempt)
+        for other in self._attempts:
+            self._drop(other)
+            if other.started < attempt.started:
+                other.lease.server.failed("overtaken")
+                self._upstream.observe(other.lease.server, Sign(f"no answer for {now - other.started:.1f}s"), now)
+        self._attempts.clear()
+        attempt.lease.server.connect_seconds.add(now - attempt.started)
+        try:
+            client.connected(attempt, events)
+        except Exception:
+            client.crashed()
+            self._engine.bury(attempt.fd, attempt.sock)
+            raise
+
+    def abandon(self, server: Server) -> None:
+        """Move on from `server`, which has just been found down: its attempt is dropped, the next one started."""
+        for attempt in list(self._attempts):
+            if attempt.lease.server is server:
+                self._drop(attempt)
+                self._attempts.remove(attempt)
+                self._tried.append(server)
+        if not self._over() and not self._attempts:
+            self._launch(self._engine.now)
+
+    def cancel(self) -> None:
+        """Close every attempt; nobody is called back."""
+        self._client = None
+        for attempt in self._attempts:
+            self._drop(attempt)
+        self._attempts.clear()
+
+    def crashed(self) -> None:
+        """Pass a bug on to who dials."""
+        if self._client is not None:
+            self._client.crashed()
+
+    def _launch(self, now: float) -> None:
+        """Start the next candidate that does not fail at once."""
+        while True:
+            lease = self._upstream.pool.pick(now, self._tried) or self._second_address(now)
+            if lease is None:
+                self._next_at = NEVER
+                if not self._attempts:
+                    self._give_up(now)
+                return
+            if self._attempt(lease, now):
+                return
+
+    def _second_address(self, now: float) -> Lease | None:
+        """Choose among the servers that have an address left which this client has not tried."""
+        if self._tries is None:
+            return None
+        spent = [server for server in self._tried if self._tries.get(server, 99) >= len(server.endpoints)]
+        return self._upstream.pool.pick(now, spent)
+
+    def _attempt(self, lease: Lease, now: float) -> bool:
+        """Connect; returns whether there is something to wait for."""
+        server = lease.server
+        endpoint = server.endpoints[0]
+        self._tried.append(server)
+        if len(server.endpoints) > 1:
+            if self._tries is None:
+                self._tries = {}
+            self._tries[server] = self._tries.get(server, 0) + 1
+        try:
+            sock = _connect(endpoint[0], endpoint[1])
+        except OSError as error:
+            lease.release()
+            if error.errno not in socks.FULL:
+                self._blame(server, endpoint, error.errno or errno.EIO, now)
+                return False
+            # Our own shortage says nothing of the server: wait, other connections end all the time.
+            self._failures.append(f"{server.name}: {error.strerror}")
+            self._tried.remove(server)
+            self._engine.pipes.close()
+            self._next_at = now + STAGGER
+            return True
+        attempt = Attempt(self, lease, endpoint, sock, now)
+        self._attempts.append(attempt)
+        self._engine.add(attempt.fd, attempt)
+        self._next_at = now + STAGGER
+        return True
+
+    def _failed(self, attempt: Attempt, number: int, now: float, why: str = "") -> None:
+        self._attempts.remove(attempt)
+        self._drop(attempt)
+        self._blame(attempt.lease.server, attempt.endpoint, number, now, why)
+
+    def _blame(self, server: Server, endpoint: Endpoint, number: int, now: float, why: str = "") -> None:
+        kind = _REASONS.get(number, "error")
+        why = why or os.strerror(number).lower()
+        self._failures.append(f"{server.name}: {why}")
+        server.failed(kind)
+        if endpoint in server.endpoints and len(server.endpoints) > 1:
+            server.endpoints.remove(endpoint)
+            server.endpoints.append(endpoint)
+        if self._tries is None or self._tries.get(server, 99) >= len(server.endpoints):
+            # Only a server that had accepted resets a connect: one that refuses it says so.
+            self._upstream.observe(server, Sign(why, answered=kind == "reset"), now)
+
+    def _drop(self, attempt: Attempt) -> None:
+        attempt.lease.release()
+        self._engine.bury(attempt.fd, attempt.sock)
+
+    def _give_up(self, now: float) -> None:
+        client = self._client
+        self._client = None
+        for attempt in self._attempts:
+            attempt.lease.server.failed("timeout")
+            self._upstream.observe(attempt.lease.server, Sign("no answer within the connect deadline"), now)
+            self._failures.append(f"{attempt.lease.server.name}: no answer")
+            self._drop(attempt)
+        self._attempts.clear()
+        if client is not None:
+            client.unreachable("; ".join(self._failures))

@@ -1,0 +1,160 @@
+"""The accept loop, and what it does when descriptors or memory run out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from socket import SocketType
+from typing import Any, Final
+
+from lbproxy.net import sockets as socks
+from lbproxy.net import syscalls as calls
+from lbproxy.net.poller import IN, Engine, Watched
+from lbproxy.net.timers import NEVER
+
+log = logging.getLogger(__name__)
+_accept: Final = calls.accept
+
+_PAUSE: Final = 0.1
+"""Seconds between two tries while nothing can be accepted: an accept that fails at once would otherwise spin."""
+_WARN_EVERY: Final = 60.0
+_FDS_PER_CONNECTION: Final = 2
+BURST: Final = 16
+"""Connections accepted in a turn. With one at a time, what runs behind the proxy is woken for each of them; with too
+many, those that are open wait."""
+
+
+class Gate:
+    """How many connections the descriptors of this process allow, all proxies together.
+
+    Clients beyond that wait in the kernel's backlog until others leave. The limit keeps descriptors back for the rest
+    of the process: a proxy that cannot open its own log, probe a server or answer `lbproxy status` helps nobody.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open = 0
+        self._empty: asyncio.Event | None = None
+        self._waiting: list[Listener] = []
+        self._warned_at = -_WARN_EVERY
+
+    @classmethod
+    def for_process(cls) -> Gate:
+        """Return one for what RLIMIT_NOFILE leaves beyond what is open now."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        reserve = max(8, min(256, soft // 16))
+        return cls(max(1, (soft - used - reserve) // _FDS_PER_CONNECTION))
+
+    def full(self) -> bool:
+        """Whether no more connection can be afforded."""
+        return self.open >= self.limit
+
+    def wait(self, listener: Listener) -> None:
+        """Have `listener` resumed when a connection has ended."""
+        self._waiting.append(listener)
+
+    def left(self) -> None:
+        """Count a connection out."""
+        self.open -= 1
+        if not self.open and self._empty is not None:
+            self._empty.set()
+        if self._waiting and not self.full():
+            waiting, self._waiting = self._waiting, []
+            for listener in waiting:
+                listener.go_on()
+
+    async def emptied(self) -> None:
+        """Wait until no connection is open."""
+        if self.open:
+            self._empty = asyncio.Event()
+            await self._empty.wait()
+
+    def warn(self, now: float, why: str) -> None:
+        """Say that descriptors are short, at most once a minute."""
+        if now - self._warned_at >= _WARN_EVERY:
+            self._warned_at = now
+            log.warning("%s: %d connections open, new clients wait (raise LimitNOFILE)", why, self.open)
+
+
+class Listener(Watched):
+    """One listening socket; hands each accepted connection to `admit`."""
+
+    __slots__ = ("_engine", "_fd", "_gate", "_watching", "admit", "sock")
+
+    def __init__(
+        self, engine: Engine, gate: Gate, sock: SocketType, admit: Callable[[SocketType, tuple[Any, ...]], None]
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._gate = gate
+        self._fd = sock.fileno()
+        self._watching = False
+        self.sock = sock
+        self.admit = admit
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Accept again after a pause."""
+        if not self._watching and self._fd >= 0:
+            self._watching = True
+            self._engine.add(self._fd, self, IN)
+
+    def ready(self, fd: int, events: int) -> None:
+        """Accept what there is, up to BURST. Of more the set tells again, for a listener is level-triggered."""
+        if self._gate.full():
+            self._gate.warn(self._engine.now, "out of file descriptors")
+            self.pause()
+            self._gate.wait(self)
+            return
+        for _ in range(BURST):
+            if not self._let_in() or self._gate.full():
+                return
+
+    def _let_in(self) -> bool:
+        """Accept one connection; returns whether there may be more."""
+        try:
+            accepted = _accept(self.sock)
+        except OSError as error:
+            if error.errno in socks.FULL:
+                self._gate.warn(self._engine.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
+                self._engine.pipes.close()
+                self.pause()
+                self._engine.at(self, self._engine.now + _PAUSE)
+                return False
+            if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
+                raise
+            return True  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
+        if accepted is None:
+            return False
+        self._gate.open += 1
+        self.admit(accepted[0], accepted[1])
+        return self._watching
+
+    def due(self, now: float) -> float:
+        """Try again."""
+        self.go_on()
+        return NEVER
+
+    def crashed(self) -> None:
+        """Go on accepting a little later: one bad accept must not close the port."""
+        self.pause()
+        self._engine.at(self, self._engine.now + _PAUSE)
+
+    def pause(self) -> None:
+        """Leave clients in the backlog until `go_on`."""
+        self._engine.wheel.drop(self)
+        if self._watching:
+            self._watching = False
+            self._engine.remove(self._fd)
+
+    def close(self) -> None:
+        """Stop listening; connections that wait in the backlog are reset by the kernel."""
+        self.pause()
+        self._fd = -1
+        self.sock.close()

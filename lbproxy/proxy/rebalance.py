@@ -1,0 +1,158 @@
+"""Evening out: when a server comes back it has no connections and the others have all of them, for weeks.
+
+Only the surplus is ever closed, what a server has beyond what least connections would give it if all came now, and
+only connections on which nothing has moved for `quiet` seconds; their clients come back elsewhere. Servers that are
+not up, backups and those within slow_start neither give nor take, and with fewer than two left nothing is done.
+
+A round closes one connection (several, when `per_minute` asks for more than one a second), and the next one waits for
+the time that its share of a minute takes and up to half as long again. The first round after a change waits a random
+part of that, so that a thousand nodes which see the same server come back do not all begin at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
+from typing import Final, Protocol
+
+from lbproxy.balance.server import Server
+from lbproxy.net.timers import NEVER, Timed
+from lbproxy.proxy.backend import Upstream
+
+log = logging.getLogger(__name__)
+
+REBALANCED: Final = "rebalance"
+_LOOK: Final = 1.0
+"""Seconds between two looks while there is nothing to do, and between two rounds at least."""
+_JITTER: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one server carries, and the most that it may (0 = any number)."""
+
+    connections: int
+    weight: int = 1
+    limit: int = 0
+
+
+def surplus(loads: Sequence[Load]) -> list[int]:
+    """Return how many connections each server has beyond its even share.
+
+    The even share is what least connections would make of all of them. Among equals it goes to who has it already, so
+    that nothing is closed only to come back where it was.
+    """
+    none = [0] * len(loads)
+    if len(loads) < 2:
+        return none
+    even = list(none)
+    queue = [(1 / load.weight, -load.connections, at) for at, load in enumerate(loads)]
+    heapify(queue)
+    for _ in range(sum(load.connections for load in loads)):
+        if not queue:
+            return none  # all are full: what is closed could not come back
+        at = queue[0][2]
+        load = loads[at]
+        even[at] += 1
+        if even[at] == load.limit:
+            heappop(queue)
+        else:
+            heapreplace(queue, ((even[at] + 1) / load.weight, even[at] - load.connections, at))
+    return [max(0, load.connections - share) for load, share in zip(loads, even, strict=True)]
+
+
+def pace(per_minute: int) -> tuple[float, int]:
+    """Return the least seconds between two rounds, and how many connections one of them may close."""
+    period = max(_LOOK, 60 / per_minute)
+    return period, max(1, int(per_minute * period / 60))
+
+
+def sum_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sum, by name, of what several proxies or processes have closed."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
+
+
+class Cuttable(Protocol):
+    """A session, as far as a rebalancer needs one."""
+
+    def cut(self, reason: str) -> None:
+        """Close both sides with a reset."""
+
+
+class Rebalancer(Timed):
+    """Looks after one proxy's evenness: in the wheel by itself, or once when told to.
+
+    `quiet` returns the sessions of a server on which nothing has moved for so many seconds; no more of them are
+    looked at than are wanted. `serving` says whether clients that are cut could come back.
+    """
+
+    __slots__ = ("_next_round", "_quiet", "_rng", "_serving", "_uneven", "_upstream")
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        quiet: Callable[[Server, float], Iterable[Cuttable]],
+        serving: Callable[[], bool],
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__()
+        self._upstream = upstream
+        self._quiet = quiet
+        self._serving = serving
+        self._rng = rng or random.Random()  # noqa: S311  # jitter, nothing secret
+        self._uneven = False
+        self._next_round = 0.0
+
+    def due(self, now: float) -> float:
+        """Close what a round may close; returns when to be called again."""
+        per_minute = self._upstream.settings.rebalance.per_minute
+        if not per_minute or not self._serving():
+            return NEVER
+        period, most = pace(per_minute)
+        uneven = bool(self.surplus(now))
+        if uneven and not self._uneven:
+            self._next_round = max(self._next_round, now + period * self._rng.random())
+        self._uneven = uneven
+        if uneven and now >= self._next_round:
+            self.once(now, most)
+            self._next_round = now + period * self._rng.uniform(1, 1 + _JITTER)
+        return max(now + _LOOK, self._next_round) if uneven else now + _LOOK
+
+    def once(self, now: float, most: int | None = None, *, dry_run: bool = False) -> dict[str, int]:
+        """Close the surplus that may be closed, `most` connections at most; returns how many, by server name.
+
+        With `dry_run` nothing is closed.
+        """
+        victims = list(islice(self._choose(now), most))
+        if not dry_run:
+            for _, victim in victims:
+                victim.cut(REBALANCED)
+        counts = dict(Counter(server.name for server, _ in victims))
+        for name, count in counts.items():
+            if not dry_run:
+                log.info("%s: closed %d surplus connections to %s", self._upstream.name, count, name)
+        return counts
+
+    def surplus(self, now: float) -> list[tuple[Server, int]]:
+        """Return the servers that have more than their share, and how many more, the largest first."""
+        settings = self._upstream.settings
+        servers = [
+            server for server in self._upstream.pool.servers
+            if server.usable() and not server.backup and now - server.recovered_at >= settings.slow_start
+        ]  # fmt: skip
+        loads = [Load(server.connections, server.weight, server.max_conns) for server in servers]
+        found = [(server, count) for server, count in zip(servers, surplus(loads), strict=True) if count]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    def _choose(self, now: float) -> Iterator[tuple[Server, Cuttable]]:
+        for server, count in self.surplus(now):
+            for victim in islice(self._quiet(server, self._upstream.settings.rebalance.quiet), count):
+                yield server, victim

@@ -1,0 +1,1 @@
+"""What it shows of itself, and how it is asked."""

@@ -1,0 +1,96 @@
+"""What is going on, as frozen values: the one thing that /metrics, /status, `lbproxy status` and the journal read.
+
+`App.snapshot()` makes one; nothing here refers back to live objects. Counters count from process start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lbproxy.balance.histogram import Histogram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerView:
+    """One server of one proxy. `state` is up, sick, down, draining or disabled; `reason` says why in words."""
+
+    name: str
+    address: str
+    state: str
+    reason: str
+    since_seconds: float
+    weight: int
+    backup: bool
+    connections: int
+    connections_total: int
+    connect_failures: Mapping[str, int]
+    """By reason: refused, timeout, ..."""
+    bytes_in_total: int
+    bytes_out_total: int
+    connect_seconds: Histogram
+    first_byte_seconds: Histogram
+    checks: Mapping[str, int] = field(default_factory=dict)
+    """Active checks by result."""
+    flips_total: int = 0
+    replays_total: int = 0
+    """Connections whose first flight was sent to another server because this one did not answer it."""
+    cuts: Mapping[str, int] = field(default_factory=dict)
+    """Connections closed by lbproxy's own decision, by reason: down, sick, drain, rebalance, ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyView:
+    """One proxy. `rejected` and `closed` count connections by reason."""
+
+    name: str
+    listen: tuple[str, ...]
+    connections: int
+    connections_total: int
+    rejected: Mapping[str, int]
+    closed: Mapping[str, int]
+    servers: tuple[ServerView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadView:
+    """The configuration in force and what became of the attempts to replace it."""
+
+    file: str
+    last_reload_successful: bool = True
+    last_reload_error: str | None = None
+    last_success_timestamp: float = 0.0
+    """Unix time."""
+    reloads: Mapping[str, int] = field(default_factory=dict)
+    """Reloads by result: success, failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The whole process. `generation` grows by one with each configuration applied, from 1."""
+
+    version: str
+    pid: int
+    uptime_seconds: float
+    generation: int
+    config: ReloadView
+    loop_lag_seconds: float
+    proxies: tuple[ProxyView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionView:
+    """One open connection; `server` is empty while none has been reached yet. bytes_in is client to server."""
+
+    proxy: str
+    server: str
+    client: str
+    age_seconds: float
+    idle_seconds: float
+    bytes_in: int
+    bytes_out: int
+
+
+def unusable(snapshot: Snapshot) -> list[str]:
+    """Names of the proxies that have no server in a state that takes new connections, for /readyz."""
+    return [p.name for p in snapshot.proxies if not any(s.state == "up" for s in p.servers)]

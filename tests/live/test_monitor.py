@@ -1,0 +1,176 @@
+"""What one server in service is given: addresses, and checks as the settings say."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from time import monotonic
+
+import pytest
+
+from lbproxy.balance.health import Sign, Verdict
+from lbproxy.balance.pool import Pool
+from lbproxy.balance.server import Server
+from lbproxy.checks.monitor import Attendant, look_up, rehearse
+from lbproxy.config.load import loads
+from lbproxy.config.model import Address, Health
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.errors import LbproxyError
+from lbproxy.proxy.backend import Upstream
+from lbproxy.tasks import Tasks
+from tests.support.ports import free_port
+from tests.support.servers import Hung
+from tests.support.wait import FACTOR
+
+TCP = Health(type="tcp", interval=0.1, timeout=1.0, rise=1, fall=1)
+RARELY = replace(TCP, interval=3600.0)
+
+
+class Service:
+    """An upstream of one server and what looks after that."""
+
+    def __init__(self, host: str, port: int, health: Health | None = None, *, down: bool = False) -> None:
+        config = loads(f"proxies: {{p: {{listen: ['127.0.0.1:1'], servers: ['127.0.0.2:1', '{host}:{port}']}}}}", "x")
+        settings = config.proxies["p"]
+        settings = replace(settings, servers=(replace(settings.servers[1], down=down),), health=health)
+        pool = Pool(settings, "node", monotonic())
+        self.tasks = Tasks()
+        self.upstream = Upstream("p", settings, pool, lambda server, flip: None, lambda server: None)
+        (self.server,) = pool.servers
+
+    async def attend(self) -> Attendant:
+        """Begin as an App does."""
+        return Attendant(self.tasks, self.upstream, self.server, await look_up([self.server.settings]))
+
+    def set(self, health: Health | None) -> None:
+        """Change the settings."""
+        self.upstream.settings = replace(self.upstream.settings, health=health)
+
+
+def run(test: Callable[[], Awaitable[None]], service: Service) -> None:
+    """Run `test` in a loop and clear up."""
+
+    async def main() -> None:
+        try:
+            await test()
+        finally:
+            await service.tasks.cancel()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for `condition`."""
+    async with asyncio.timeout(10 * FACTOR):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def checks(server: Server) -> int:
+    """Return how often it was checked."""
+    return sum(server.checks.values())
+
+
+def test_an_address_is_an_endpoint_at_once_and_needs_no_task() -> None:
+    """Nothing is looked up, nothing runs."""
+    service = Service("127.0.0.1", 7)
+
+    async def test() -> None:
+        await service.attend()
+        assert service.server.endpoints == [(socket.AF_INET, ("127.0.0.1", 7))]
+        assert len(asyncio.all_tasks()) == 1
+
+    run(test, service)
+
+
+def test_what_is_known_beforehand_is_there_from_the_first_moment() -> None:
+    """Names and addresses together, each once; one that cannot be looked up is left out."""
+    servers = [ServerConfig(address=Address(host, 7)) for host in ("localhost", "127.0.0.1", "::1", "a.invalid")]
+    known = asyncio.run(look_up([*servers, *servers]))
+    assert (socket.AF_INET, ("127.0.0.1", 7)) in known[Address("localhost", 7)]
+    assert known[Address("::1", 7)] == [(socket.AF_INET6, ("::1", 7, 0, 0))]
+    assert Address("a.invalid", 7) not in known
+
+
+def test_a_name_that_was_not_known_is_looked_up_by_and_by() -> None:
+    """The server has no address until then."""
+    service = Service("localhost", 7)
+
+    async def test() -> None:
+        Attendant(service.tasks, service.upstream, service.server, {})
+        assert service.server.endpoints == []
+        await until(lambda: service.server.endpoints)
+
+    run(test, service)
+
+
+def test_checks_begin_change_and_end_with_the_settings() -> None:
+    """Without them their verdict is forgotten; a new kind of them has to make up its own mind."""
+    port = free_port()
+    service = Service("127.0.0.1", port, TCP)
+    health = service.server.health
+
+    async def test() -> None:
+        attendant = await service.attend()
+        await until(lambda: health.state is Verdict.DOWN)
+        service.set(None)
+        attendant.check()
+        assert health.state is Verdict.UP
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+        service.set(replace(TCP, interval=0.2))
+        attendant.check()
+        await until(lambda: health.state is Verdict.DOWN)
+        with socket.create_server(("127.0.0.1", port)):
+            await until(lambda: health.state is Verdict.UP)
+
+    run(test, service)
+
+
+def test_a_server_that_is_switched_off_is_not_checked() -> None:
+    """`down: true` is often said of a machine that is not there."""
+    service = Service("127.0.0.1", free_port(), TCP, down=True)
+
+    async def test() -> None:
+        await service.attend()
+        assert len(asyncio.all_tasks()) == 1
+
+    run(test, service)
+
+
+def test_a_poke_brings_the_next_check_forward() -> None:
+    """Traffic that has failed is a reason to ask, with an interval of an hour too."""
+    with Hung() as hung:
+        service = Service("127.0.0.1", hung.port, RARELY)
+
+        async def test() -> None:
+            attendant = await service.attend()
+            await until(lambda: checks(service.server) == 1)
+            service.upstream.observe(service.server, Sign("connect refused"), monotonic())
+            attendant.poke()
+            await until(lambda: checks(service.server) == 2)
+
+        run(test, service)
+
+
+def test_nothing_runs_for_a_server_after_stop() -> None:
+    """Neither its look-ups nor its checks."""
+    service = Service("localhost", free_port(), TCP)
+
+    async def test() -> None:
+        attendant = await service.attend()
+        await until(lambda: checks(service.server))
+        attendant.stop()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    run(test, service)
+
+
+def test_a_check_that_could_not_be_made_is_found_in_the_rehearsal() -> None:
+    """Before anything is bound or changed."""
+    text = "proxies: {{p: {{listen: ['127.0.0.1:1'], servers: ['127.0.0.2:1'], health: {}}}}}"
+    rehearse(loads(text.format("{type: https}"), "x"))
+    with pytest.raises(LbproxyError, match="/nothing/there"):
+        rehearse(loads(text.format("{ca_file: /nothing/there}"), "x"))

@@ -1,0 +1,267 @@
+"""When a server is asked: the arithmetic by itself, and the loop with real probes of real ports at short intervals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.server import Endpoint
+from lbproxy.checks.checker import Checker, next_delay
+from lbproxy.checks.probe import Probe
+from lbproxy.config.model import Health
+from tests.support.ports import free_port
+from tests.support.wait import FACTOR
+
+uvloop.new_event_loop().close()  # libuv keeps a pipe from its first loop on, which no test is to be blamed for
+
+UP = Outcome(Verdict.UP, "port open", "ok")
+REFUSED = Outcome(Verdict.DOWN, "connection refused", "refused")
+NEVER = 3600.0
+
+
+@given(st.floats(0.1, NEVER), st.integers())
+def test_the_interval_varies_by_a_tenth(interval: float, seed: int) -> None:
+    """So that many nodes spread out, and none drifts."""
+    delay = next_delay(interval, False, random.Random(seed))
+    assert 0.9 * interval <= delay <= 1.1 * interval
+
+
+def test_the_interval_varies_about_its_middle() -> None:
+    """On average it is the configured one."""
+    rng = random.Random(1)
+    delays = [next_delay(5.0, False, rng) for _ in range(2000)]
+    assert 4.9 < sum(delays) / len(delays) < 5.1
+    assert min(delays) < 4.6
+    assert max(delays) > 5.4
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(NEVER, 1.0), (5.0, 1.0), (1.0, 1.0), (0.3, 0.3)])
+def test_a_hurried_check_comes_after_a_second_or_the_interval(interval: float, expected: float) -> None:
+    """Whichever is shorter."""
+    assert next_delay(interval, True, random.Random(1)) == expected
+
+
+class Run:
+    """A checker at work on ports of this machine; `outcomes` and `times` grow."""
+
+    def __init__(self, health: Health, endpoints: Callable[[], list[Endpoint]]) -> None:
+        self.outcomes: list[Outcome] = []
+        self.times: list[float] = []
+        self.unsettled = False
+        self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoints, self._observe)
+        self._heard = asyncio.Event()
+
+    def _observe(self, outcome: Outcome) -> bool:
+        self.outcomes.append(outcome)
+        self.times.append(asyncio.get_running_loop().time())
+        self._heard.set()
+        return self.unsettled
+
+    async def heard(self, count: int) -> None:
+        """Wait until there are `count` outcomes."""
+        async with asyncio.timeout(10 * FACTOR):
+            while len(self.outcomes) < count:
+                self._heard.clear()
+                await self._heard.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(run: Run) -> AsyncIterator[Run]:
+    """Let it work within the block."""
+    task = asyncio.create_task(run.checker.run())
+    try:
+        yield run
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.contextmanager
+def port() -> Any:
+    """Give a port that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def at(*ports: int) -> Callable[[], list[Endpoint]]:
+    """Return what gives these ports as endpoints."""
+    return lambda: [(socket.AF_INET, ("127.0.0.1", number)) for number in ports]
+
+
+def often(kind: str = "tcp") -> Health:
+    """Return checks as frequent as may be configured."""
+    return Health(type=kind, interval=0.1)  # type: ignore[arg-type]
+
+
+def test_checks_go_on_for_ever_and_follow_the_server() -> None:
+    """Up while it listens, down when it does not."""
+
+    async def main() -> None:
+        with port() as number:
+            run = Run(often(), at(number))
+            async with running(run):
+                await run.heard(2)
+                assert set(run.outcomes) == {UP}
+        run = Run(often(), at(number))
+        async with running(run):
+            await run.heard(2)
+        assert set(run.outcomes) == {REFUSED}
+
+    uvloop.run(main())
+
+
+def test_the_first_check_comes_at_once_and_the_next_soon_while_unsettled() -> None:
+    """With an interval of an hour neither waits for it."""
+
+    async def main() -> None:
+        with port() as number:
+            run = Run(Health(type="tcp", interval=NEVER), at(number))
+            run.unsettled = True
+            async with running(run):
+                await run.heard(2)
+
+    uvloop.run(main())
+
+
+def test_a_poke_brings_the_next_check_forward() -> None:
+    """Traffic has failed: the hour is not waited for, before the first check or after it."""
+
+    async def main() -> None:
+        with port() as number:
+            run = Run(Health(type="tcp", interval=NEVER), at(number))
+            async with running(run):
+                for count in (1, 2):
+                    run.checker.poke()
+                    await run.heard(count)
+
+    uvloop.run(main())
+
+
+def test_pokes_without_end_do_not_ask_more_often_than_allowed() -> None:
+    """A server that fails all its traffic is not flooded with questions as well."""
+
+    async def main() -> None:
+        with port() as number:
+            run = Run(often(), at(number))
+            async with running(run):
+                async with asyncio.timeout(10 * FACTOR):
+                    while len(run.outcomes) < 8:
+                        run.checker.poke()
+                        await asyncio.sleep(0.001)
+            elapsed = run.times[-1] - run.times[0]
+            assert (len(run.times) - 1) * 0.1 <= elapsed + 0.05
+
+    uvloop.run(main())
+
+
+def test_the_best_address_speaks_for_the_server() -> None:
+    """The first is asked first; another only if that one is down."""
+
+    async def main() -> None:
+        dead = free_port()
+        with port() as one, port() as other:
+            for ports, expected in (((dead, one), UP), ((one, dead), UP), ((one, other), UP), ((dead, dead), REFUSED)):
+                run = Run(often(), at(*ports))
+                async with running(run):
+                    await run.heard(1)
+                assert run.outcomes[0] == expected
+
+    uvloop.run(main())
+
+
+def test_a_server_without_an_address_is_down() -> None:
+    """Its name does not resolve; once it does, it is asked."""
+
+    async def main() -> None:
+        with port() as number:
+            known: list[int] = []
+            run = Run(often(), lambda: at(*known)())
+            async with running(run):
+                await run.heard(1)
+                known.append(number)
+                await run.heard(len(run.outcomes) + 2)
+            assert run.outcomes[0] == Outcome(Verdict.DOWN, "its name does not resolve", "dns")
+            assert run.outcomes[-1] == UP
+
+    uvloop.run(main())
+
+
+def test_now_and_then_the_connection_is_a_fresh_one() -> None:
+    """A kept one still works when the port is closed to others: every sixth is new, and every one in a hurry."""
+
+    async def main() -> None:
+        accepted = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal accepted
+            accepted += 1
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        run = Run(often("http"), at(server.sockets[0].getsockname()[1]))
+        async with running(run):
+            await run.heard(12)
+            assert accepted == 2
+            run.unsettled = True
+            await run.heard(16)
+            assert accepted >= 4
+        server.close()
+        await server.wait_closed()
+
+    uvloop.run(main())
+
+
+def test_a_question_that_hangs_delays_no_other() -> None:
+    """Each server has a checker of its own."""
+
+    async def main() -> None:
+        with port() as hung, port() as live:
+            stuck = Run(Health(type="http", interval=0.1, timeout=600), at(hung))
+            free = Run(often(), at(live))
+            async with running(stuck), running(free):
+                await free.heard(5)
+                assert stuck.outcomes == []
+
+    uvloop.run(main())
+
+
+def test_what_could_not_be_asked_is_not_observed(caplog: pytest.LogCaptureFixture) -> None:
+    """Out of descriptors: what was known of the server stands, and one line says so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        with port() as number:
+            run = Run(often(), at(number))
+            async with running(run):
+                await run.heard(1)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+                try:
+                    before = len(run.outcomes)
+                    await asyncio.sleep(0.5)
+                    assert len(run.outcomes) == before
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                await run.heard(before + 1)
+            assert set(run.outcomes) == {UP}
+
+    with caplog.at_level(logging.WARNING, "lbproxy"):
+        uvloop.run(main())
+    assert caplog.messages == [
+        "m1.example:6443 cannot be checked, what was known of it stands: too many open files"
+    ]

@@ -1,0 +1,192 @@
+"""What a process makes of the descriptors that systemd hands it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from lbproxy.balance.pool import Pool
+from lbproxy.config.model import Address, Proxy
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.handover.fdqueue import Carrier
+from lbproxy.handover.inherit import Heritage, adopt, from_fds
+from lbproxy.handover.keeper import CARRIER, CONFIG, MARKS
+from lbproxy.handover.marks import SLOT, Marks
+from lbproxy.handover.parcel import Parcel, memfd
+from lbproxy.proxy.listener import Gate
+from lbproxy.proxy.proxy import Frontend
+from tests.unit.relay.hand import Bench, ended, stuff, take
+
+
+def dup(sock: socket.socket) -> int:
+    """Return a descriptor of its own for a socket."""
+    return os.dup(sock.fileno())
+
+
+def close(heritage: Heritage) -> None:
+    """Close what was found."""
+    for sock in heritage.listeners.values():
+        sock.close()
+    for parcel in (*heritage.rested, *heritage.kept):
+        os.close(parcel.client_fd)
+    if heritage.marks is not None:
+        heritage.marks.close()
+
+
+def test_nothing_is_nothing() -> None:
+    """A first start."""
+    assert from_fds({}) == Heritage()
+
+
+def test_whatever_listens_is_a_listener(bench: Bench) -> None:
+    """From the store or from a socket unit, under any name; IPv6 too."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
+        four = bench.listen()
+        heritage = from_fds({"listener-x": [dup(four)], "lbproxy.socket": [dup(six)]})
+        assert set(heritage.listeners) == {Address(*four.getsockname()), Address(*six.getsockname()[:2])}
+        assert not any(sock.getblocking() for sock in heritage.listeners.values())
+    close(heritage)
+
+
+def test_what_is_of_no_use_is_closed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A pipe, a connection, a datagram socket: a warning with its name, and the start goes on."""
+    far, _ = bench.pair()
+    pipe, other = os.pipe()
+    with socket.socket(type=socket.SOCK_DGRAM) as datagram:
+        heritage = from_fds({"a": [dup(far)], "b": [dup(datagram)], "c": [pipe]})
+    os.close(other)
+    assert heritage == Heritage()
+    assert len(caplog.records) == 3
+
+
+def test_the_configuration_is_text() -> None:
+    """For a successor that finds a broken file."""
+    assert from_fds({CONFIG: [memfd("x", b"proxies: {}\n")]}).config == "proxies: {}\n"
+
+
+def test_of_several_carriers_the_one_written_at_rest_is_told_apart() -> None:
+    """All are read, the oldest first; the state of the newest counts."""
+    marks = Marks.create(3)
+    named = {}
+    for number in (10, 9):
+        carrier = Carrier()
+        carrier.send([Parcel(client_fd=0, proxy="p", peer=("::1", 1), born=0.0, slot=number)])
+        carrier.send_state({"carrier": number})
+        named[f"{CARRIER}-{number}"] = [dup(carrier.receiver)]
+        carrier.close()
+    marks.at_rest = 9
+    heritage = from_fds({**named, MARKS: [os.dup(marks.fd)]})
+    assert ([p.slot for p in heritage.rested], [p.slot for p in heritage.kept]) == ([9], [10])
+    assert (heritage.carriers, heritage.state) == ([9, 10], {"carrier": 10})
+    close(heritage)
+    marks.close()
+
+
+def test_a_carrier_of_another_version_costs_its_connections_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """One line says so."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    socket.send_fds(ours, [b"\xee new"], [0])
+    assert from_fds({f"{CARRIER}-4": [theirs.detach()]}) == Heritage(carriers=[4])
+    ours.close()
+    assert [record.message for record in caplog.records] == [
+        "connections of the process before this one are lost: handover version 238, only 1 is known here"]
+
+
+class Node:
+    """A proxy `p` with one server, and connections that a predecessor has left to it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.marks = Marks.create(5)
+        bench.engine.marks = self.marks.page
+        self.frontends: dict[str, Frontend] = {}
+        self.address = bench.listen().getsockname()
+        self.open("p", self.server())
+
+    def server(self, name: str = "m1") -> ServerConfig:
+        return ServerConfig(name=name, address=Address(*self.address))
+
+    def open(self, name: str, *servers: ServerConfig) -> Frontend:
+        """Configure a proxy."""
+        settings = Proxy(listen=(), servers=servers, drain_timeout=5.0)
+        pool = Pool(settings, "node", 0.0)
+        self.frontends[name] = Frontend(name, settings, self.bench.engine, Gate(100), pool, lambda server: None)
+        return self.frontends[name]
+
+    def left(self, proxy: str = "p", server: str = "m1") -> tuple[Parcel, socket.socket, socket.socket]:
+        """Return a connection's parcel, with a slot, and its two far ends."""
+        client, near = self.bench.pair()
+        far, upstream = self.bench.pair()
+        slot, serial = self.marks.take()
+        parcel = Parcel(client_fd=dup(near), server_fd=dup(upstream), proxy=proxy, peer=("127.0.0.1", 5), born=-90.0,
+                        server=(server, str(self.server().address)), slot=slot, serial=serial)  # fmt: skip
+        return parcel, client, far
+
+    def adopt(self, *kept: Parcel) -> None:
+        """Start with these."""
+        frozen = adopt(Heritage(kept=list(kept)), self.bench.engine, self.marks, lambda name: self.frontends[name])
+        for session, flight, rests in frozen:
+            session.thaw(flight, rests)
+
+    def close(self) -> None:
+        """Cut everything."""
+        for frontend in self.frontends.values():
+            frontend.close("over")
+        self.marks.close()
+
+
+@pytest.fixture
+def node(bench: Bench) -> Iterator[Node]:
+    """Make a node and clear it away."""
+    made = Node(bench)
+    yield made
+    made.close()
+
+
+def test_an_adopted_connection_goes_on_where_it_was(node: Node, bench: Bench) -> None:
+    """Bytes move both ways; its server counts it, its age is what it was."""
+    parcel, client, server = node.left()
+    stuff(client, b"up")
+    node.adopt(parcel)
+    stuff(server, b"down")
+    bench.loop.settle()
+    assert (take(server), take(client)) == (b"up", b"down")
+    assert node.frontends["p"].upstream.pool.servers[0].connections == 1
+    assert [view.age_seconds > 90 for view in node.frontends["p"].connections(bench.engine.now)] == [True]
+
+
+def test_half_closed_ones_stay_half_closed(node: Node, bench: Bench) -> None:
+    """The end that was read before is read again, and passed on again, which changes nothing."""
+    parcel, client, server = node.left()
+    parcel.first_fin = "client_fin"
+    client.shutdown(socket.SHUT_WR)
+    node.adopt(parcel)
+    bench.loop.settle()
+    assert ended(server) == "fin"
+    stuff(server, b"still coming")
+    bench.loop.settle()
+    assert take(client) == b"still coming"
+
+
+def test_one_with_a_mark_is_reset_on_both_sides(node: Node, bench: Bench) -> None:
+    """Both peers can tell that the stream was cut."""
+    parcel, client, server = node.left()
+    node.marks.page[parcel.slot * SLOT] = 1
+    node.adopt(parcel)
+    assert (ended(client), ended(server)) == ("rst", "rst")
+    assert not node.frontends["p"].sessions
+
+
+def test_one_to_a_server_that_is_no_longer_configured_may_drain(node: Node, bench: Bench) -> None:
+    """It goes on for drain_timeout, as after a reload that removed the server."""
+    parcel, client, server = node.left(server="gone")
+    node.adopt(parcel)
+    stuff(client, b"up")
+    bench.loop.settle()
+    assert take(server) == b"up"
+    for item in bench.engine.wheel.expire(bench.engine.now + 10):
+        item.due(bench.engine.now + 10)
+    assert (ended(client), ended(server)) == ("rst", "rst")

@@ -1,0 +1,264 @@
+"""What is in systemd's fd store at every moment, and what a successor makes of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from math import inf
+from typing import Any
+
+import pytest
+
+from lbproxy.handover import fdqueue as carriers
+from lbproxy.handover.fdqueue import receive
+from lbproxy.handover.inherit import Heritage, from_fds
+from lbproxy.handover.keeper import CARRIER, KEEP_AFTER, MARKS, Keeper
+from lbproxy.handover.marks import SLOT, Marks
+from lbproxy.handover.parcel import Parcel
+from lbproxy.handover.revive import parcel_of, revive, sift
+from lbproxy.proxy.session import Session
+from tests.unit.relay.hand import Bench
+from tests.unit.scene import Scene, open_port
+
+
+class Shelf:
+    """An fd store: holds copies by name. `log` says what was asked of it."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[int]] = {}
+        self.log: list[str] = []
+
+    def store(self, name: str, fds: Sequence[int]) -> None:
+        self.log.append(f"+{name}")
+        self.held.setdefault(name, []).extend(os.dup(fd) for fd in fds)
+
+    def forget(self, name: str) -> None:
+        self.log.append(f"-{name}")
+        for fd in self.held.pop(name, ()):
+            os.close(fd)
+
+    def names(self) -> list[str]:
+        """Return what is held."""
+        return sorted(self.held)
+
+    def pass_on(self) -> dict[str, list[int]]:
+        """Return what a new process is given: copies, for the store keeps its own."""
+        return {name: [os.dup(fd) for fd in fds] for name, fds in self.held.items()}
+
+
+class World:
+    """A process with kept connections, on a bench; `crash` returns what its successor finds."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.scene = Scene(bench, open_port(bench))
+        self.shelf = Shelf()
+        self.marks = Marks.create(600)
+        self.shelf.store(MARKS, [self.marks.fd])
+        bench.engine.marks = self.marks.page
+        self.sessions: list[Session] = []
+        self.state: dict[str, Any] = {"drained": []}
+        self.keeper = Keeper(self.shelf, self.marks, lambda: self.sessions, lambda: self.state)
+
+    def connect(self, born: float) -> Session:
+        """Return a session that is linked."""
+        _, client = self.bench.pair()
+        _, server = self.bench.pair()
+        parcel = Parcel(client_fd=os.dup(client.fileno()), server_fd=os.dup(server.fileno()), proxy="p",
+                        server=self.scene.servers[0].key, peer=("127.0.0.1", 1), born=born)  # fmt: skip
+        session = revive(parcel, self.bench.engine, self.scene.upstream, self.scene.servers[0], self._ended)
+        session.thaw(b"", (b"", b""))
+        self.sessions.append(session)
+        return session
+
+    def _ended(self, session: Session, reason: str, why: str) -> None:
+        self.sessions.remove(session)
+        if session.link is not None and session.link.kept:
+            self.keeper.left(session.link.kept)
+
+    def found(self) -> Heritage:
+        """Return what a process that starts now would find. What is in a carrier is found once."""
+        return from_fds(self.shelf.pass_on())
+
+    def serials(self, heritage: Heritage) -> tuple[list[int], list[int]]:
+        """Return the serial numbers of the connections that could go on, and of those that must be reset."""
+        good, holed = sift(heritage.rested, heritage.kept, heritage.marks)
+        for parcel in (*good, *holed):
+            os.close(parcel.client_fd)
+            if parcel.server_fd >= 0:
+                os.close(parcel.server_fd)
+        assert heritage.marks is not None
+        heritage.marks.close()
+        return sorted(parcel.serial for parcel in good), sorted(parcel.serial for parcel in holed)
+
+    def after_a_crash(self) -> tuple[list[int], list[int]]:
+        """Return the serials that a process starting now could go on with, and must reset; takes them out."""
+        return self.serials(self.found())
+
+    def close(self) -> None:
+        """End it all."""
+        for session in list(self.sessions):
+            session.cut("over")
+        for name in self.shelf.names():
+            self.shelf.forget(name)
+        if self.keeper._carrier is not None:
+            self.keeper._carrier.close()
+        self.marks.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Make a process that keeps connections, and end it."""
+    bench = Bench()
+    made = World(bench)
+    made.keeper.begin([])
+    yield made
+    made.close()
+    bench.close()
+
+
+def test_only_what_has_lived_a_while_is_kept(world: World) -> None:
+    """Short connections pay nothing; one carrier is there from the beginning."""
+    young, old = world.connect(born=100.0), world.connect(born=100.0 - KEEP_AFTER)
+    world.keeper.sweep(100.0)
+    assert (young.link and young.link.kept, old.link and old.link.kept) == (0, 1)
+    assert world.shelf.names() == [f"{CARRIER}-1", MARKS]
+    assert world.after_a_crash() == ([1], [])
+
+
+def test_one_with_a_mark_is_reset_after_a_crash(world: World) -> None:
+    """Its bytes were in the memory of the process."""
+    session = world.connect(born=0.0)
+    world.keeper.sweep(inf)
+    assert session.link is not None
+    world.marks.page[session.link.kept * SLOT] = 1
+    assert world.after_a_crash() == ([], [1])
+
+
+def test_one_that_has_ended_is_not_found(world: World) -> None:
+    """Its entry is still in the carrier, its slot is not its own any more."""
+    first, _ = world.connect(0.0), world.connect(0.0)
+    world.keeper.sweep(inf)
+    first.cut("over")
+    assert world.after_a_crash() == ([2], [])
+
+
+def test_the_living_move_when_the_dead_are_too_many(world: World) -> None:
+    """The new carrier is stored before the old one is forgotten."""
+    world.connect(0.0)
+    world.keeper.sweep(inf)
+    for _ in range(300):
+        session = world.connect(0.0)
+        world.keeper.sweep(inf)
+        session.cut("over")
+    assert world.shelf.log[-2:] == [f"+{CARRIER}-2", f"-{CARRIER}-1"]
+    assert world.after_a_crash()[1] == []
+
+
+def test_nothing_is_moved_for_a_few_dead(world: World) -> None:
+    """That would be work for nothing."""
+    for _ in range(50):
+        session = world.connect(0.0)
+        world.keeper.sweep(inf)
+        session.cut("over")
+    assert world.shelf.names() == [f"{CARRIER}-1", MARKS]
+
+
+def test_a_crash_in_the_middle_of_a_move_finds_each_once(world: World) -> None:
+    """Both carriers are there."""
+    world.connect(0.0)
+    world.keeper.sweep(inf)
+    forget = world.shelf.forget
+    world.shelf.forget = lambda name: None  # type: ignore[method-assign]
+    world.keeper._repack(forget=True)
+    world.shelf.forget = forget  # type: ignore[method-assign]
+    assert world.shelf.names() == [f"{CARRIER}-1", f"{CARRIER}-2", MARKS]
+    assert world.after_a_crash() == ([1], [])
+
+
+def leave(world: World) -> None:
+    """Stop as a process does that is told to."""
+    world.keeper.sweep(inf)
+    parcels = []
+    for session in world.sessions:
+        flight, _ = session.freeze()
+        parcels.append(parcel_of(session, flight, (b"in transit", b"")))
+    assert world.keeper.leave(parcels)
+
+
+def test_what_is_left_at_rest_tells_everything(world: World) -> None:
+    """Bytes in transit and the state come along, whatever the marks say."""
+    session = world.connect(born=50.0)
+    world.state = {"drained": ["m1"]}
+    leave(world)
+    assert session.link is not None
+    world.marks.page[session.link.kept * SLOT] = 1
+    heritage = world.found()
+    assert (heritage.state, heritage.kept, heritage.carriers) == ({"drained": ["m1"]}, [], [2])
+    assert [parcel.rests for parcel in heritage.rested] == [(b"in transit", b"")]
+    assert world.serials(heritage) == ([1], [])
+    session.thaw(b"", (b"", b""))
+
+
+def test_bytes_of_a_stop_are_not_written_twice(world: World) -> None:
+    """A successor that died after it had begun leaves a store in which nothing is at rest any more."""
+    session = world.connect(0.0)
+    leave(world)
+    successor = Keeper(world.shelf, world.marks, list, dict)
+    forget = world.shelf.forget
+    world.shelf.forget = lambda name: None  # type: ignore[method-assign]  # lost on the way to systemd
+    successor.begin([2])
+    world.shelf.forget = forget  # type: ignore[method-assign]
+    heritage = world.found()
+    assert (heritage.rested, heritage.carriers) == ([], [2, 3])
+    assert [parcel.rests for parcel in heritage.kept] == [(b"in transit", b"")]
+    assert world.serials(heritage)[1] == []
+    assert heritage.kept[0].rests == (b"", b"")
+    assert successor._carrier is not None
+    successor._carrier.close()
+    session.thaw(b"", (b"", b""))
+
+
+def test_a_successor_gives_up_every_carrier_it_has_found(world: World) -> None:
+    """However many there are, and it never uses one of their numbers."""
+    for number in (3, 7):
+        made = carriers.Carrier()
+        world.shelf.store(f"{CARRIER}-{number}", [made.receiver.fileno()])
+        made.close()
+    successor = Keeper(world.shelf, world.marks, list, dict)
+    successor.begin([1, 3, 7])
+    assert world.shelf.names() == [f"{CARRIER}-8", MARKS]
+    assert successor.number == 8
+    assert successor._carrier is not None
+    successor._carrier.close()
+
+
+def test_the_state_is_told_when_it_changes(world: World) -> None:
+    """A drain by hand outlives a crash too."""
+    world.keeper.sweep(0.0)
+    world.state = {"drained": ["m2"]}
+    world.keeper.sweep(0.0)
+    fd = os.dup(world.shelf.held[f"{CARRIER}-1"][0])
+    with socket.socket(fileno=fd) as sock:
+        assert receive(sock)[1] == {"drained": ["m2"]}
+
+
+def test_without_descriptors_nothing_is_kept_and_nothing_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says so; it is tried again later."""
+
+    def none_left() -> None:
+        raise OSError(24, "too many open files")
+
+    session = world.connect(0.0)
+    world.keeper.sweep(inf)
+    with monkeypatch.context() as patch:
+        patch.setattr("lbproxy.handover.keeper.Carrier", none_left)
+        world.keeper._repack(forget=True)
+        world.keeper._repack(forget=True)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "not all of 1 connections can be kept over a crash"]
+    assert session.link is not None
+    assert world.after_a_crash() == ([1], [])

@@ -1,0 +1,88 @@
+"""What is told of a connection on its way to another process, and what comes of it there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbproxy.errors import HandoverError
+from lbproxy.handover.parcel import VERSION, Parcel, decode, encode, encode_state
+
+names = st.text(min_size=1, max_size=20)
+counts = st.integers(0, 2**62)
+parcels = st.builds(
+    Parcel, client_fd=st.just(-1), server_fd=st.sampled_from([-1, 0]), proxy=names, server=st.tuples(names, names),
+    peer=st.tuples(names, st.integers(0, 65535)), born=st.floats(0, 1e9), moved=st.tuples(counts, counts),
+    first_fin=st.sampled_from(["", "client_fin", "server_fin"]), flight=st.binary(max_size=50),
+    rests=st.tuples(st.binary(max_size=50), st.binary(max_size=50)), slot=counts, serial=counts,
+)  # fmt: skip
+
+
+@contextmanager
+def descriptors(several: list[Parcel]) -> Iterator[None]:
+    """Give the parcels open descriptors, and close them again."""
+    for parcel in several:
+        parcel.client_fd = os.open("/dev/null", os.O_RDONLY)
+        if parcel.server_fd == 0:
+            parcel.server_fd = os.open("/dev/null", os.O_RDONLY)
+    yield
+    for parcel in several:
+        for fd in (parcel.client_fd, parcel.server_fd):
+            if fd >= 0:
+                os.close(fd)
+
+
+@given(st.lists(parcels, max_size=5))
+def test_what_is_sent_arrives(several: list[Parcel]) -> None:
+    """Every field, the bytes in transit, which descriptor is whose; the memfds are closed on arrival."""
+    with descriptors(several):
+        rows, sent = [], []
+        for parcel in several:
+            roles, fds = parcel.fds()
+            rows.append((parcel, roles))
+            sent += fds
+        # What SCM_RIGHTS would make of them: the same files, memfds included, which decode reads and closes.
+        arrived, state = decode(encode(rows), sent)
+        assert arrived == several
+        assert state is None
+
+
+@given(st.dictionaries(names, st.one_of(counts, names, st.lists(names))))
+def test_the_state_arrives(state: dict[str, object]) -> None:
+    """It comes in a message of its own."""
+    assert decode(encode_state(state), []) == ([], state)
+
+
+def null() -> int:
+    """Return a descriptor."""
+    return os.open("/dev/null", os.O_RDONLY)
+
+
+@pytest.mark.parametrize("message", [b"", bytes([VERSION + 1]) + encode([])[1:], bytes([VERSION]) + b"?", b"\x00"])
+def test_what_is_not_known_is_refused_and_closed(message: bytes) -> None:
+    """Another version, or no message at all: nothing of it is used, and no descriptor stays open."""
+    fd = null()
+    with pytest.raises(HandoverError):
+        decode(message, [fd])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_another_version_is_named() -> None:
+    """The operator reads which one it was and which one would be known."""
+    with pytest.raises(HandoverError, match=f"handover version 77, only {VERSION} is known here"):
+        decode(b"\x4d", [])
+
+
+def test_a_message_that_lost_descriptors_is_refused_whole() -> None:
+    """The kernel drops those that do not fit under RLIMIT_NOFILE; whose they were cannot be known."""
+    client, server = null(), null()
+    parcel = Parcel(client_fd=client, server_fd=server, proxy="p", peer=("127.0.0.1", 1), born=0.0)
+    with pytest.raises(HandoverError, match="LimitNOFILE"):
+        decode(encode([(parcel, "cs")]), [client])
+    os.close(server)

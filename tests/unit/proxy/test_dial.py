@@ -1,0 +1,263 @@
+"""Making a connection: pick, connect, race, on failure pick again; on real loopback sockets."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import pytest
+
+from lbproxy.balance.health import Sign, Verdict
+from lbproxy.balance.server import Server
+from lbproxy.net import syscalls as calls
+from lbproxy.net.poller import Watched
+from lbproxy.net.timers import NEVER
+from lbproxy.proxy import dial
+from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.dial import Attempt, Dial
+from tests.unit.relay.hand import Bench, reset
+from tests.unit.scene import Scene, closed_port, open_port
+
+pytestmark = pytest.mark.plain
+
+
+class Caller(Watched):
+    """A client that dials: keeps what comes of it, and passes the time on as a session does."""
+
+    def __init__(self, bench: Bench, upstream: Upstream, tried: tuple[Server, ...] = ()) -> None:
+        super().__init__()
+        self.bench = bench
+        self.attempts: list[Attempt] = []
+        self.whys: list[str] = []
+        self.crashes = 0
+        self.bug = False
+        self.dial = Dial(bench.engine, upstream, self, tried)
+        bench.engine.turn()
+        self.dial.start()
+        bench.engine.at(self, bench.engine.now + 0.01)
+
+    def due(self, now: float) -> float:
+        """Look after the time."""
+        return min(self.dial.due(now), now + 0.02) if not self.over else NEVER
+
+    def crashed(self) -> None:
+        """Hear of a bug."""
+        self.crashes += 1
+
+    def connected(self, attempt: Attempt, events: int) -> None:
+        """Hear of success."""
+        if self.bug:
+            raise RuntimeError("a bug")
+        self.attempts.append(attempt)
+        self.bench.engine.remove(attempt.fd)
+        self.bench.keep(attempt.sock)  # type: ignore[arg-type]
+
+    def unreachable(self, why: str) -> None:
+        """Hear of failure."""
+        self.whys.append(why)
+
+    @property
+    def over(self) -> bool:
+        """Whether the dial has come to an end."""
+        return bool(self.attempts or self.whys)
+
+    def wait(self) -> Server | None:
+        """Wait for the end; returns the server that answered, None if none did."""
+        self.bench.loop.until(lambda: self.over)
+        self.bench.loop.settle()
+        assert len(self.attempts) + len(self.whys) == 1
+        return self.attempts[0].lease.server if self.attempts else None
+
+
+def call(scene: Scene, tried: tuple[Server, ...] = ()) -> Caller:
+    """Begin to dial."""
+    return Caller(scene.bench, scene.upstream, tried)
+
+
+UP, DOWN = Verdict.UP, Verdict.DOWN
+
+
+def test_the_first_choice_is_connected_and_counted_once(bench: Bench) -> None:
+    """Its lease goes to the caller, and nothing is held against anybody."""
+    scene = Scene(bench, open_port(bench), open_port(bench))
+    caller = call(scene)
+    assert caller.wait() is scene.servers[0]
+    assert [server.connections for server in scene.servers] == [1, 0]
+    assert sum(scene.servers[0].connect_seconds.counts) == 1
+    caller.attempts[0].lease.release()
+    assert scene.idle()
+    assert (scene.flips, scene.failed) == ([], [])
+
+
+def test_a_refused_connect_moves_on_at_once_and_is_remembered(bench: Bench) -> None:
+    """One failure makes a server suspect, and the next client does not ask it."""
+    scene = Scene(bench, closed_port(bench), open_port(bench))
+    assert call(scene).wait() is scene.servers[1]
+    assert scene.servers[0].failures == {"refused": 1}
+    assert scene.states() == [DOWN, UP]
+    assert scene.failed == ["s0"]
+    scene.servers[1].connections = 100
+    assert call(scene).wait() is scene.servers[1]
+    assert scene.servers[0].failures == {"refused": 1}
+
+
+def test_when_all_refuse_the_client_hears_why(bench: Bench) -> None:
+    """One line with every failure, at once and not at the deadline."""
+    scene = Scene(bench, closed_port(bench), closed_port(bench), connect_deadline=600.0)
+    caller = call(scene)
+    assert caller.wait() is None
+    assert caller.whys == ["s0: connection refused; s1: connection refused"]
+    assert scene.idle()
+
+
+def test_servers_that_are_down_are_asked_all_the_same(bench: Bench) -> None:
+    """With nothing better left, what is remembered is no reason to refuse."""
+    scene = Scene(bench, open_port(bench))
+    scene.servers[0].health.observe(Sign("refused"), 0.0)
+    assert scene.states() == [DOWN]
+    assert call(scene).wait() is scene.servers[0]
+
+
+def test_a_silent_server_is_overtaken_and_remembered(bench: Bench) -> None:
+    """The next one is asked beside it, the first to answer wins, and the loser is closed and counted out."""
+    scene = Scene(bench, bench.silent_port(), open_port(bench), connect_timeout=600.0, connect_deadline=600.0)
+    caller = call(scene)
+    assert caller.wait() is scene.servers[1]
+    assert [server.connections for server in scene.servers] == [0, 1]
+    assert scene.servers[0].failures == {"overtaken": 1}
+    assert scene.states() == [DOWN, UP]
+    assert call(scene).wait() is scene.servers[1]
+    assert scene.servers[0].failures == {"overtaken": 1}
+
+
+def test_each_attempt_has_its_timeout(bench: Bench) -> None:
+    """With every server silent all of them are asked, and each is given up by itself."""
+    scene = Scene(bench, bench.silent_port(), bench.silent_port(), connect_timeout=0.05, connect_deadline=600.0)
+    caller = call(scene)
+    assert caller.wait() is None
+    assert caller.whys == ["s0: no answer within 0.05s; s1: no answer within 0.05s"]
+    assert [server.failures for server in scene.servers] == [{"timeout": 1}, {"timeout": 1}]
+    assert scene.idle()
+
+
+def test_the_deadline_bounds_all_attempts_together(bench: Bench) -> None:
+    """What is still under way then is closed, counted out, and held against who did not answer."""
+    scene = Scene(bench, bench.silent_port(), bench.silent_port(), connect_timeout=60.0, connect_deadline=0.25)
+    caller = call(scene)
+    assert caller.wait() is None
+    assert caller.whys == ["s0: no answer; s1: no answer"]
+    assert scene.idle()
+    assert scene.states() == [DOWN, DOWN]
+
+
+def test_with_no_server_to_be_had_the_caller_hears_at_once(bench: Bench) -> None:
+    """All are drained or without an address: there is nobody to blame."""
+    scene = Scene(bench, open_port(bench))
+    scene.servers[0].manual = True
+    assert call(scene).whys == [""]
+
+
+def test_what_was_tried_before_is_not_tried_again(bench: Bench) -> None:
+    """A session that turns to another server names the ones it has left."""
+    scene = Scene(bench, open_port(bench), open_port(bench))
+    assert call(scene, (scene.servers[0],)).wait() is scene.servers[1]
+    assert call(scene, tuple(scene.servers)).whys == [""]
+
+
+def test_every_address_of_a_server_is_tried_before_it_has_failed(bench: Bench) -> None:
+    """The one that works is asked first the next time, and the server is not suspect."""
+    scene = Scene(bench, closed_port(bench))
+    server = scene.servers[0]
+    good = (socket.AF_INET, open_port(bench))
+    server.endpoints.append(good)
+    assert call(scene).wait() is server
+    assert server.endpoints[0] == good
+    assert scene.states() == [UP]
+    assert server.failures == {"refused": 1}
+
+
+def test_a_server_fails_when_all_its_addresses_do(bench: Bench) -> None:
+    """Once, however many they are."""
+    scene = Scene(bench, closed_port(bench), max_fails=2)
+    scene.servers[0].endpoints.append((socket.AF_INET, closed_port(bench)))
+    assert call(scene).wait() is None
+    assert scene.servers[0].failures == {"refused": 2}
+    assert scene.failed == ["s0"]
+    assert scene.states() == [UP]
+
+
+def test_other_servers_come_before_another_address(bench: Bench) -> None:
+    """A server of which one address has failed is less likely to work than one of which nothing is known."""
+    scene = Scene(bench, closed_port(bench), open_port(bench))
+    scene.servers[0].endpoints.append((socket.AF_INET, open_port(bench)))
+    assert call(scene).wait() is scene.servers[1]
+
+
+def test_a_caller_who_leaves_closes_every_attempt(bench: Bench) -> None:
+    """Nobody is called back, and nothing is held against servers that had not answered yet."""
+    scene = Scene(bench, bench.silent_port(), bench.silent_port())
+    caller = call(scene)
+    bench.loop.until(lambda: scene.servers[1].connections)
+    caller.dial.cancel()
+    bench.loop.settle()
+    assert scene.idle()
+    assert (caller.attempts, caller.whys, scene.failed) == ([], [], [])
+    assert caller.dial.due(bench.engine.now + 100) == NEVER
+
+
+def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None:
+    """A check has found out before the timeout; the client need not wait for it."""
+    scene = Scene(bench, bench.silent_port(), open_port(bench), connect_timeout=600.0, connect_deadline=600.0)
+    caller = call(scene)
+    caller.dial.abandon(scene.servers[0])
+    assert scene.servers[0].connections == 0
+    assert caller.wait() is scene.servers[1]
+    assert scene.servers[0].failures == {}
+
+
+def test_our_own_shortage_is_not_held_against_a_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor the attempt waits; others end all the time."""
+    scene = Scene(bench, open_port(bench))
+    real = calls.connect
+    shortages = [3]
+
+    def short(family: int, address: tuple[Any, ...]) -> socket.SocketType:
+        if shortages[0]:
+            shortages[0] -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(family, address)
+
+    monkeypatch.setattr(dial, "_connect", short)
+    caller = call(scene)
+    assert scene.servers[0].connections == 0
+    assert caller.wait() is scene.servers[0]
+    assert shortages == [0]
+    assert (scene.servers[0].failures, scene.failed, scene.states()) == ({}, [], [UP])
+
+
+def test_a_server_that_resets_what_it_accepts_has_to_answer_to_be_trusted(bench: Bench) -> None:
+    """The reset may come before we look; it is an early end all the same, and that it accepts proves nothing."""
+    listener = bench.listen()
+    scene = Scene(bench, listener.getsockname(), open_port(bench))
+    caller = call(scene)
+    reset(listener.accept()[0])
+    assert caller.wait() is scene.servers[1]
+    assert scene.servers[0].failures == {"reset": 1}
+    assert scene.states() == [DOWN, UP]
+    scene.upstream.observe(scene.servers[0], Sign(), bench.engine.now)
+    assert scene.states() == [DOWN, UP]
+
+
+def test_a_bug_in_who_dials_closes_that_connection_only(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told of it, so that the client does not hang, and the socket is closed."""
+    listener = bench.listen()
+    scene = Scene(bench, listener.getsockname())
+    caller = call(scene)
+    caller.bug = True
+    bench.loop.until(lambda: caller.crashes)
+    bench.loop.settle()
+    assert caller.crashes == 1
+    accepted = bench.keep(listener.accept()[0])
+    assert accepted.recv(1) == b""
+    assert "bug" in caplog.text

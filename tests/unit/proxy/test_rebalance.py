@@ -1,0 +1,261 @@
+"""Evening out: what is surplus, what may be closed of it, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.pool import Pool
+from lbproxy.config.model import Address, Proxy, Rebalance
+from lbproxy.config.model import Server as ServerConfig
+from lbproxy.net.timers import NEVER
+from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.rebalance import REBALANCED, Load, Rebalancer, pace, sum_up, surplus
+
+LOADS = st.lists(st.builds(Load, st.integers(0, 80), st.integers(1, 10)), min_size=2, max_size=5)
+
+
+class Client:
+    """A connection to a server; one that is cut comes back wherever the pool says."""
+
+    def __init__(self, place: Place, busy: bool = False) -> None:
+        self.place = place
+        self.busy = busy
+        self.reasons: list[str] = []
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Get a server."""
+        lease = self.place.pool.pick(self.place.now)
+        assert lease is not None
+        self.lease = lease
+
+    def cut(self, reason: str) -> None:
+        """Be cut, and come back."""
+        self.reasons.append(reason)
+        self.lease.release()
+        self.arrive()
+
+
+class Place:
+    """A pool, its clients and a rebalancer, with time turned by hand."""
+
+    def __init__(self, *servers: ServerConfig, **settings: object) -> None:
+        proxy = replace(Proxy(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
+        self.now = 1000.0
+        self.pool = Pool(proxy, "node", 0.0)
+        for server in self.pool.servers:
+            server.endpoints = [(2, ("127.0.0.1", 1))]
+        self.clients: list[Client] = []
+        self.asked: list[float] = []
+        self.serving = True
+        upstream = Upstream("p", proxy, self.pool, lambda server, flip: None, lambda server: None)
+        self.rebalancer = Rebalancer(upstream, self._quiet, lambda: self.serving, Random(7))
+
+    def _quiet(self, server: object, seconds: float) -> list[Client]:
+        self.asked.append(seconds)
+        return [each for each in self.clients if each.lease.server is server and not each.busy]
+
+    def come(self, count: int, busy: bool = False) -> None:
+        """Have so many clients connect."""
+        self.clients += [Client(self, busy) for _ in range(count)]
+
+    def check(self, name: str, verdict: Verdict) -> None:
+        """Have the checks say so until it counts; what is down loses its clients to the others."""
+        server = self.pool.find(name)
+        assert server is not None
+        for _ in range(3):
+            server.health.observe(Outcome(verdict, "told", "told"), self.now)
+        if verdict is Verdict.UP:
+            server.recovered_at = self.now
+        for client in self.clients:
+            if client.lease.server is server and verdict is Verdict.DOWN:
+                client.lease.release()
+                client.arrive()
+
+    def blip(self, name: str) -> None:
+        """Have a server go and come back."""
+        self.check(name, Verdict.DOWN)
+        self.check(name, Verdict.UP)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many connections each server has."""
+        return {server.name: server.connections for server in self.pool.servers}
+
+    def cut(self) -> int:
+        """Return how many connections have been closed."""
+        return sum(len(each.reasons) for each in self.clients)
+
+    def turn(self, seconds: float) -> list[float]:
+        """Let time pass as the wheel would; returns the times of the cuts."""
+        end, cuts, when = self.now + seconds, [], self.now
+        while when <= end:
+            self.now = when
+            before = self.cut()
+            when = self.rebalancer.due(self.now)
+            cuts += [self.now] * (self.cut() - before)
+        self.now = end
+        return cuts
+
+
+def three(**settings: object) -> Place:
+    """Return a place with three servers."""
+    return Place(*(ServerConfig(address=Address(f"{name}.test", 1), name=name) for name in ("m1", "m2", "m3")),
+                 **settings)  # fmt: skip
+
+
+@given(LOADS, st.permutations(range(5)))
+def test_no_more_than_the_surplus_goes_and_afterwards_nothing_is_surplus(
+    loads: list[Load], order: list[int]
+) -> None:
+    """What is closed comes back where least connections puts it, and then all is even: no second round is needed."""
+    extra = surplus(loads)
+    left = [load.connections - more for load, more in zip(loads, extra, strict=True)]
+    assert all(0 <= more <= load.connections for more, load in zip(extra, loads, strict=True))
+    for _ in range(sum(extra)):
+        at = min(range(len(loads)), key=lambda n: ((left[n] + 1) / loads[n].weight, order[n]))
+        left[at] += 1
+    after = [replace(load, connections=count) for load, count in zip(loads, left, strict=True)]
+    assert surplus(after) == [0] * len(loads)
+    share = sum(left) / sum(load.weight for load in loads)
+    assert all(count < share * load.weight + len(loads) for count, load in zip(left, loads, strict=True))
+
+
+@given(LOADS)
+def test_somebody_below_the_even_share_loses_nothing(loads: list[Load]) -> None:
+    """Only a server that has more than its share by weight is taken from."""
+    share = sum(load.connections for load in loads) / sum(load.weight for load in loads)
+    for load, more in zip(loads, surplus(loads), strict=True):
+        assert not more or load.connections > share * load.weight - 1
+
+
+@pytest.mark.parametrize(
+    ("loads", "extra"),
+    [
+        ([], []),
+        ([Load(9)], [0]),
+        ([Load(15), Load(0), Load(15)], [5, 0, 5]),
+        ([Load(4), Load(3), Load(3)], [0, 0, 0]),
+        ([Load(3), Load(4), Load(3)], [0, 0, 0]),
+        ([Load(5), Load(4), Load(3)], [1, 0, 0]),
+        ([Load(10, weight=3), Load(10, weight=1)], [0, 5]),
+        ([Load(20), Load(5, limit=5)], [0, 0]),
+        ([Load(20), Load(5, limit=8)], [3, 0]),
+        ([Load(20, limit=10), Load(5, limit=5)], [0, 0]),
+    ],
+)
+def test_what_is_surplus(loads: list[Load], extra: list[int]) -> None:
+    """The odd one stays where it is; a full server takes nothing, so nothing is closed for its sake."""
+    assert surplus(loads) == extra
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "round_"), [(1, (60, 1)), (6, (10, 1)), (60, (1, 1)), (90, (1, 1)), (600, (1, 10))]
+)
+def test_the_pace_of_the_rounds(per_minute: int, round_: tuple[float, int]) -> None:
+    """One at a time up to one a second; more at once above that."""
+    assert pace(per_minute) == round_
+
+
+def test_after_a_servers_return_the_surplus_moves_and_then_all_is_quiet() -> None:
+    """15, 0 and 15 become 10 each, and nobody is closed twice over."""
+    place = three(rebalance=Rebalance(per_minute=60))
+    place.come(30)
+    place.blip("m2")
+    assert place.counts() == {"m1": 15, "m2": 0, "m3": 15}
+    assert len(place.turn(60)) == 10
+    assert place.counts() == {"m1": 10, "m2": 10, "m3": 10}
+    assert place.turn(600) == []
+    assert {reason for each in place.clients for reason in each.reasons} == {REBALANCED}
+    assert set(place.asked) == {10.0}
+
+
+@given(st.sampled_from([1, 5, 60, 100, 600]), st.integers(0, 2**32))
+def test_no_minute_sees_more_than_per_minute(per_minute: int, seed: int) -> None:
+    """However the jitter falls."""
+    place = three(rebalance=Rebalance(per_minute=per_minute))
+    place.rebalancer._rng = Random(seed)
+    place.come(2 * per_minute + 40)
+    place.blip("m2")
+    cuts = place.turn(180)
+    assert cuts
+    assert all(sum(at <= other < at + 60 for other in cuts) <= per_minute for at in cuts)
+
+
+def test_nodes_that_see_the_same_return_do_not_begin_together() -> None:
+    """The first cut of each waits a random part of a round."""
+    begins = set()
+    for seed in range(20):
+        place = three(rebalance=Rebalance(per_minute=1))
+        place.rebalancer._rng = Random(seed)
+        place.come(30)
+        place.blip("m2")
+        begins.add(round(place.turn(61)[0]))
+    assert len(begins) > 10
+
+
+def test_a_busy_connection_is_never_closed() -> None:
+    """With nothing quiet on the crowded servers, nothing happens."""
+    place = three(rebalance=Rebalance(per_minute=60))
+    place.come(30, busy=True)
+    place.blip("m2")
+    assert place.turn(120) == []
+    assert place.rebalancer.once(place.now) == {}
+
+
+def test_off_it_sleeps_and_can_still_be_told_to() -> None:
+    """`lbproxy rebalance` does it once, whatever the configuration; with --dry-run it only counts."""
+    place = three()
+    place.come(30)
+    place.blip("m2")
+    assert place.rebalancer.due(place.now) == NEVER
+    assert place.rebalancer.once(place.now, dry_run=True) == {"m1": 5, "m3": 5}
+    assert place.counts() == {"m1": 15, "m2": 0, "m3": 15}
+    assert place.rebalancer.once(place.now) == {"m1": 5, "m3": 5}
+    assert place.counts() == {"m1": 10, "m2": 10, "m3": 10}
+    assert place.rebalancer.once(place.now) == {}
+
+
+def test_with_fewer_than_two_servers_up_nothing_is_closed() -> None:
+    """A client that is cut must have somewhere else to go."""
+    place = three(rebalance=Rebalance(per_minute=600))
+    place.come(30)
+    place.check("m2", Verdict.DOWN)
+    place.check("m3", Verdict.DOWN)
+    assert place.turn(120) == []
+
+
+def test_a_server_within_slow_start_is_not_filled_by_cuts() -> None:
+    """It would turn most of them away, and they would be cut again."""
+    place = three(rebalance=Rebalance(per_minute=600), slow_start=60.0)
+    place.come(30)
+    place.blip("m2")
+    assert place.turn(55) == []
+    assert len(place.turn(30)) == 10
+
+
+def test_a_drained_server_is_left_alone() -> None:
+    """What it still has ends by itself or at drain_timeout, and it takes nothing."""
+    place = three(rebalance=Rebalance(per_minute=600))
+    place.come(30)
+    place.pool.servers[1].manual = True
+    assert place.turn(120) == []
+
+
+def test_a_proxy_that_is_being_removed_closes_nothing() -> None:
+    """Nobody listens any more: who is cut could not come back."""
+    place = three(rebalance=Rebalance(per_minute=600))
+    place.come(30)
+    place.blip("m2")
+    place.serving = False
+    assert place.rebalancer.due(place.now) == NEVER
+
+
+def test_counts_of_several_add_up() -> None:
+    """By server name, over proxies and worker processes."""
+    assert sum_up([{"m1": 2}, {}, {"m1": 1, "m2": 4}]) == {"m1": 3, "m2": 4}

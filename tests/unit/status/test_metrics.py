@@ -1,0 +1,141 @@
+"""Rules of the metrics page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from lbproxy.balance.histogram import BUCKETS, Histogram
+from lbproxy.status.metrics import render
+from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
+
+P, S = {"proxy": "kube-apiserver"}, {"proxy": "kube-apiserver", "server": "m1"}
+
+
+def server(name: str = "m1", state: str = "up") -> ServerView:
+    """Return a server with a different figure in each place."""
+    return ServerView(
+        name=name, address="10.4.6.11:6443", state=state, reason="", since_seconds=1, weight=1, backup=False,
+        connections=21, connections_total=22, connect_failures={"refused": 23, "timeout": 24}, bytes_in_total=25,
+        bytes_out_total=26,
+        connect_seconds=Histogram((1, 2, *(0,) * (len(BUCKETS) - 2), 4), 30.5),
+        first_byte_seconds=Histogram((0,) * len(BUCKETS) + (1,), 9.5),
+        checks={"ok": 27, "timeout": 28}, flips_total=29, replays_total=30, cuts={"down": 31},
+    )
+
+
+def snapshot(*servers: ServerView) -> Snapshot:
+    """Return a process with one proxy in front of `servers`."""
+    proxy = ProxyView(name="kube-apiserver", listen=("127.0.0.1:6443",), connections=11, connections_total=12,
+                      rejected={"max_connections": 13}, closed={"client_fin": 14, "idle_timeout": 15}, servers=servers)
+    config = ReloadView(file="f", last_success_timestamp=1.7e9, reloads={"success": 2})
+    return Snapshot(version="1.2.3", pid=1, uptime_seconds=1, generation=1, config=config, loop_lag_seconds=0.5,
+                    proxies=(proxy,))
+
+
+def series(state: Snapshot) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every series of the page, as Prometheus' own parser reads it; none may appear twice."""
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in text_string_to_metric_families(render(state)[0].decode()):
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in found, f"{key} appears twice"
+            found[key] = sample.value
+    return found
+
+
+EXPECTED = [
+    ("lbproxy_build_info", {"version": "1.2.3"}, 1),
+    ("lbproxy_config_last_reload_successful", {}, 1),
+    ("lbproxy_config_last_reload_success_timestamp_seconds", {}, 1.7e9),
+    ("lbproxy_config_reloads_total", {"result": "success"}, 2),
+    ("lbproxy_config_reloads_total", {"result": "failure"}, 0),
+    ("lbproxy_connections", P, 11),
+    ("lbproxy_connections_total", P, 12),
+    ("lbproxy_connections_rejected_total", {**P, "reason": "max_connections"}, 13),
+    ("lbproxy_connections_closed_total", {**P, "reason": "client_fin"}, 14),
+    ("lbproxy_connections_closed_total", {**P, "reason": "idle_timeout"}, 15),
+    ("lbproxy_server_up", S, 1),
+    *(("lbproxy_server_state", {**S, "state": state}, float(state == "up"))
+      for state in ("up", "sick", "down", "draining", "disabled")),
+    ("lbproxy_server_connections", S, 21),
+    ("lbproxy_server_connections_total", S, 22),
+    ("lbproxy_server_connect_failures_total", {**S, "reason": "refused"}, 23),
+    ("lbproxy_server_connect_failures_total", {**S, "reason": "timeout"}, 24),
+    ("lbproxy_server_bytes_total", {**S, "direction": "in"}, 25),
+    ("lbproxy_server_bytes_total", {**S, "direction": "out"}, 26),
+    ("lbproxy_server_checks_total", {**S, "result": "ok"}, 27),
+    ("lbproxy_server_checks_total", {**S, "result": "timeout"}, 28),
+    ("lbproxy_server_flips_total", S, 29),
+    ("lbproxy_server_replays_total", S, 30),
+    ("lbproxy_server_cuts_total", {**S, "reason": "down"}, 31),
+    ("lbproxy_loop_lag_seconds", {}, 0.5),
+]
+
+
+def test_every_public_name_is_there_with_its_labels_and_nothing_else_is() -> None:
+    """The page holds the contract's series, the two histograms, and no more."""
+    got = {key: value for key, value in series(snapshot(server())).items()
+           if not key[0].startswith(("lbproxy_server_connect_seconds", "lbproxy_server_first_byte_seconds"))}
+    assert got == {(name, frozenset(labels.items())): value for name, labels, value in EXPECTED}
+
+
+def test_histograms_are_cumulative_and_their_last_bucket_is_their_count() -> None:
+    """A snapshot counts per bucket; Prometheus wants each bucket to hold the ones below it."""
+    got = series(snapshot(server()))
+
+    def bucket(name: str, le: str) -> float:
+        return got[f"{name}_bucket", frozenset({**S, "le": le}.items())]
+
+    labels = frozenset(S.items())
+    connect = "lbproxy_server_connect_seconds"
+    assert [bucket(connect, le) for le in ("0.001", "0.002", "0.004", "8.192", "+Inf")] == [1, 3, 3, 3, 7]
+    assert (got[f"{connect}_count", labels], got[f"{connect}_sum", labels]) == (7, 30.5)
+    first_byte = "lbproxy_server_first_byte_seconds"
+    assert [bucket(first_byte, le) for le in ("8.192", "+Inf")] == [0, 1]
+    assert (got[f"{first_byte}_count", labels], got[f"{first_byte}_sum", labels]) == (1, 9.5)
+
+
+def test_a_server_is_up_only_in_the_state_up() -> None:
+    """A draining or sick server takes no new connections, so it does not count as up."""
+    for state in ("sick", "down", "draining", "disabled"):
+        got = series(snapshot(server(state=state)))
+        assert got["lbproxy_server_up", frozenset(S.items())] == 0
+        assert got["lbproxy_server_state", frozenset({**S, "state": state}.items())] == 1
+
+
+def test_series_of_a_removed_server_are_gone() -> None:
+    """One scrape leaves nothing behind for the next."""
+    assert any(("server", "m2") in labels for _, labels in series(snapshot(server(), server("m2"))))
+    assert not any(("server", "m2") in labels for _, labels in series(snapshot(server())))
+
+
+def test_labels_are_escaped() -> None:
+    """Quotes, backslashes and line breaks in a label come back as they were."""
+    name = 'a"b\\c\nd'
+    assert ("lbproxy_server_up", frozenset({**S, "server": name}.items())) in series(snapshot(server(name)))
+
+
+def test_a_failed_reload_shows() -> None:
+    """The gauge that alerts are made of goes to 0."""
+    state = snapshot()
+    failed = replace(state, config=replace(state.config, last_reload_successful=False))
+    assert series(failed)["lbproxy_config_last_reload_successful", frozenset()] == 0
+
+
+def test_every_family_says_what_it_is() -> None:
+    """Each family has a help text and a type, and its name carries the prefix."""
+    page, content_type = render(snapshot(server()))
+    families = list(text_string_to_metric_families(page.decode()))
+    assert all(f.documentation and f.type in ("gauge", "counter", "histogram") for f in families)
+    assert all(f.name.startswith("lbproxy_") for f in families)
+    assert content_type.startswith("text/plain; version=0.0.4")
+
+
+def test_rendering_leaves_the_global_registry_alone() -> None:
+    """The registry is private, so rendering twice cannot clash and nobody else's metrics appear."""
+    before = {metric.name for metric in REGISTRY.collect()}
+    assert render(snapshot(server())) == render(snapshot(server()))
+    assert {metric.name for metric in REGISTRY.collect()} == before
