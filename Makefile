@@ -23,11 +23,13 @@ run: $(installed)
 
 test: $(installed)
 	$(bin)/ruff check .
+	$(bin)/ruff format --check .
 	$(bin)/python -m mypy
 	$(bin)/python -m pytest
 
 check: $(installed)
 	$(bin)/ruff check .
+	$(bin)/ruff format --check .
 	$(bin)/python -m mypy
 	$(bin)/python -m pytest -q tests/unit/test_imports.py
 

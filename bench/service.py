@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.support import builds
 from tests.support.box import Service
 from tests.support.daemon import one_proxy
-from tests.support.numbered import Numbered
+from tests.support.streams_checked import Numbered
 from tests.support.wait import until
 
 STREAMS = {"steady": 170, "fast": 20, "bulk": 2, "slow": 2, "half_client": 3, "half_server": 3}
@@ -64,11 +64,13 @@ def rounds(what: str, count: int, do: Callable[[Service, int], object], crash: b
                 time.sleep(4)
         visits = streams.stop_visits()
         report = streams.finish()
-    print(f"{what} x {count}, {sum(STREAMS.values())} streams, {VISITS} new connections/s: "
-          f"pause of a stream median {ms(statistics.median(medians))}, worst {ms(max(worst))}; "
-          f"cut {cut} of {exposed} ({100 * cut / exposed:.2f} %), wrong bytes {len(report.wrong)}; "
-          f"new connections: {visits.done} served, {visits.refused} refused, {visits.cut} cut, "
-          f"slowest {ms(visits.slowest)}")
+    print(
+        f"{what} x {count}, {sum(STREAMS.values())} streams, {VISITS} new connections/s: "
+        f"pause of a stream median {ms(statistics.median(medians))}, worst {ms(max(worst))}; "
+        f"cut {cut} of {exposed} ({100 * cut / exposed:.2f} %), wrong bytes {len(report.wrong)}; "
+        f"new connections: {visits.done} served, {visits.refused} refused, {visits.cut} cut, "
+        f"slowest {ms(visits.slowest)}"
+    )
     for line in (*report.wrong, *report.cut):
         print(f"  {line}")
 
@@ -84,16 +86,20 @@ def failing_upgrade() -> None:
     """Upgrade to builds that fail, and print what was said."""
     with Numbered() as streams, Service(one_proxy([streams.address])) as service:
         streams.open(port_of(service), **STREAMS)
-        for name, changes in (("fails at start", builds.FAILS_AT_START),
-                              ("knows another handover", builds.KNOWS_ANOTHER_HANDOVER),
-                              ("dies with the connections", builds.DIES_WITH_THE_CONNECTIONS)):
+        for name, changes in (
+            ("fails at start", builds.FAILS_AT_START),
+            ("knows another handover", builds.KNOWS_ANOTHER_HANDOVER),
+            ("dies with the connections", builds.DIES_WITH_THE_CONNECTIONS),
+        ):
             folder = name.replace(" ", "-")
             service.build(folder, changes=changes)
             service.install(folder)
             done = service.lbproxy("upgrade", check=False)
             streams.progress()
-            print(f"upgrade to a build that {name}: status {done.returncode}, {done.stderr.strip()!r}, "
-                  f"{streams.alive()} of {sum(STREAMS.values())} streams go on")
+            print(
+                f"upgrade to a build that {name}: status {done.returncode}, {done.stderr.strip()!r}, "
+                f"{streams.alive()} of {sum(STREAMS.values())} streams go on"
+            )
         report = streams.finish()
         print(f"  in the end: {report.intact} intact, {len(report.cut)} cut, {len(report.wrong)} wrong")
 
@@ -116,11 +122,13 @@ def many(restarts: int) -> None:
         visits = streams.stop_visits()
         alive = streams.alive()
         report = streams.finish()
-        print(f"{HELD} held connections, {restarts} restarts: back after median {ms(statistics.median(times))}, worst "
-              f"{ms(max(times))}; {alive} alive, {report.intact} intact, {len(report.wrong)} wrong; new connections "
-              f"{visits.refused} refused, slowest {ms(visits.slowest)}; PSS {before} KiB before, {after[0]} after one "
-              f"({100 * (after[0] / before - 1):+.1f} %), {after[-1]} after all "
-              f"({100 * (after[-1] / before - 1):+.1f} %)")
+        print(
+            f"{HELD} held connections, {restarts} restarts: back after median {ms(statistics.median(times))}, worst "
+            f"{ms(max(times))}; {alive} alive, {report.intact} intact, {len(report.wrong)} wrong; new connections "
+            f"{visits.refused} refused, slowest {ms(visits.slowest)}; PSS {before} KiB before, {after[0]} after one "
+            f"({100 * (after[0] / before - 1):+.1f} %), {after[-1]} after all "
+            f"({100 * (after[-1] / before - 1):+.1f} %)"
+        )
 
 
 def chaos(count: int) -> None:
@@ -135,8 +143,11 @@ def chaos(count: int) -> None:
         for number in range(count):
             what = luck.choice(("upgrade", "restart", "kill"))
             service.install(luck.choice(("1.1.1", "2.2.2")))
-            command = {"upgrade": ["/usr/bin/lbproxy", "upgrade"], "restart": ["systemctl", "restart", "lbproxy"],
-                       "kill": ["kill", "-9", str(service.pid())]}[what]
+            command = {
+                "upgrade": ["/usr/bin/lbproxy", "upgrade"],
+                "restart": ["systemctl", "restart", "lbproxy"],
+                "kill": ["kill", "-9", str(service.pid())],
+            }[what]
             with ThreadPoolExecutor() as pool:
                 doing = pool.submit(service.run, *command, check=False)
                 time.sleep(luck.uniform(0, 0.45))
@@ -148,8 +159,10 @@ def chaos(count: int) -> None:
             streams.progress()
         alive = streams.alive()
         report = streams.finish()
-        print(f"{count} kills during upgrades, restarts and starts: {len(report.wrong)} wrong; {alive} of "
-              f"{sum(STREAMS.values())} streams still there, {report.intact} intact")
+        print(
+            f"{count} kills during upgrades, restarts and starts: {len(report.wrong)} wrong; {alive} of "
+            f"{sum(STREAMS.values())} streams still there, {report.intact} intact"
+        )
         for line in report.wrong:
             print(f"  {line}")
 

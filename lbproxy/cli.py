@@ -168,8 +168,10 @@ def _rotate(args: argparse.Namespace, command: str, done: str) -> int:
 
 def _upgrade(args: argparse.Namespace) -> int:
     handed = _ask(args, "upgrade")
-    print(f"lbproxy {handed['version']} has taken over as pid {handed['pid']}: "
-          f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms")
+    print(
+        f"lbproxy {handed['version']} has taken over as pid {handed['pid']}: "
+        f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms"
+    )
     return OK
 
 

@@ -57,13 +57,13 @@ def main() -> int:
         return asyncio.run(_Demo(Path(directory)).run())
 
 
-
 def _program() -> str:
     """Return how to call lbproxy from the shell that this was started in: it need not be installed."""
     if shutil.which("lbproxy"):
         return "lbproxy"
     script = sys.argv[0]
     return f"{sys.executable} -m lbproxy" if script.endswith("__main__.py") else script
+
 
 class _Demo:
     """The process tree, and the picture of it."""
@@ -111,9 +111,7 @@ class _Demo:
         servers = [{"name": name, "address": f"127.0.0.1:{port}"} for name, port in self._ports.items()]
         config = self._directory / "lbproxy.yaml"
         config.write_text(
-            _CONFIG.format(
-                directory=self._directory, admin=self._admin, port=self._port, servers=json.dumps(servers)
-            )
+            _CONFIG.format(directory=self._directory, admin=self._admin, port=self._port, servers=json.dumps(servers))
         )
         with (self._directory / "log").open("wb") as log:
             return _child(["-m", "lbproxy", "run", "-c", str(config)], stderr=log)

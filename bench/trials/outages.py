@@ -107,8 +107,11 @@ def rolling(scene: Scene) -> Result:
         master.set(listening=True)
         scene.wait_for(name, ["up"], 30)
     tries = coming.result()
-    stray = [each for each in watches
-             if each.ended is not None and not began[each.server] <= each.ended < began[each.server] + 2]
+    stray = [
+        each
+        for each in watches
+        if each.ended is not None and not began[each.server] <= each.ended < began[each.server] + 2
+    ]
     facts: dict[str, Fact] = {
         "watches cut": len(cuts(watches, 0.0)),
         "cut though their master ran": len(stray),

@@ -27,14 +27,14 @@ from typing import Final
 
 from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Lease, Server
-from lbproxy.config.model import Proxy
+from lbproxy.config.model import ProxyConfig
 
 _NEVER: Final = 9
 _BEHIND_BACKUPS: Final = 2
 """What is not up stands behind the backups, in the order of its severity."""
 
 
-def rules_of(settings: Proxy) -> Rules:
+def rules_of(settings: ProxyConfig) -> Rules:
     """Return the counts and times by which the health of the servers of a proxy is judged."""
     health = settings.health
     return Rules(
@@ -48,12 +48,12 @@ def rules_of(settings: Proxy) -> Rules:
 class Pool:
     """The servers of one proxy. `node_id` seeds the order of equals, `rng` the luck of slow_start."""
 
-    def __init__(self, settings: Proxy, node_id: str, now: float, rng: Random | None = None) -> None:
+    def __init__(self, settings: ProxyConfig, node_id: str, now: float, rng: Random | None = None) -> None:
         self._rng = rng or Random(node_id)  # noqa: S311 (spreads load, guards nothing)
         self.servers: list[Server] = []
         self.reconcile(settings, node_id, now)
 
-    def reconcile(self, settings: Proxy, node_id: str, now: float) -> tuple[list[Server], list[Server]]:
+    def reconcile(self, settings: ProxyConfig, node_id: str, now: float) -> tuple[list[Server], list[Server]]:
         """Go over to new settings: returns the servers added and the ones removed. Those that stay keep everything."""
         rules = rules_of(settings)
         self._slow_start = settings.slow_start
@@ -68,6 +68,7 @@ class Pool:
             server.settings = wanted
             server.health.rules = rules
             self.servers.append(server)
+
         def rank(server: Server) -> bytes:
             return blake2b(f"{node_id}\0{server.name}".encode(), digest_size=8).digest()
 
@@ -97,8 +98,12 @@ class Pool:
             if tier > best_tier or tier == _NEVER:
                 continue
             load = (server.connections + 1) / server.weight
-            if (best is None or tier < best_tier or load < best_load
-                    or (load == best_load and server.order < best.order)):
+            if (
+                best is None
+                or tier < best_tier
+                or load < best_load
+                or (load == best_load and server.order < best.order)
+            ):
                 best, best_tier, best_load = server, tier, load
         if best is None:
             return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from lbproxy.balance.health import Health, Rules, Verdict
+from lbproxy.balance.health import Health, Rules, State
 from lbproxy.balance.histogram import Seconds
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import ServerConfig
 
 Endpoint = tuple[int, tuple[Any, ...]]
 """An address family and a socket address of it, ready for connect."""
@@ -19,9 +19,30 @@ class Server:
     dialled at, the one that last worked first; a host name that does not resolve has none.
     """
 
-    __slots__ = ("_settings", "backup", "bytes_in", "bytes_out", "checks", "connect_seconds", "connections",
-                 "connections_total", "cuts", "disabled", "drained_at", "endpoints", "failures", "first_byte_seconds",
-                 "flips", "health", "manual", "max_conns", "order", "recovered_at", "replays", "weight")
+    __slots__ = (
+        "_settings",
+        "backup",
+        "bytes_in",
+        "bytes_out",
+        "checks",
+        "connect_seconds",
+        "connections",
+        "connections_total",
+        "cuts",
+        "disabled",
+        "drained_at",
+        "endpoints",
+        "failures",
+        "first_byte_seconds",
+        "flips",
+        "health",
+        "manual",
+        "max_conns",
+        "order",
+        "recovered_at",
+        "replays",
+        "weight",
+    )
 
     def __init__(self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0) -> None:
         self.settings = settings
@@ -83,8 +104,7 @@ class Server:
 
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""
-        return (self.health.state is Verdict.UP and bool(self.endpoints) and not self.manual
-                and not self.disabled)
+        return self.health.state is State.UP and bool(self.endpoints) and not self.manual and not self.disabled
 
     def failed(self, reason: str) -> None:
         """Count a failed connection attempt."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
-from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.health import CheckResult, State
 from lbproxy.balance.server import Endpoint
 from lbproxy.checks.probe import NotAsked, Probe
-from lbproxy.config.model import Health
+from lbproxy.config.model import HealthConfig
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +45,22 @@ class Checker:
 
     def __init__(
         self,
-        health: Health,
+        health: HealthConfig,
         probe: Probe,
         endpoints: Callable[[], Sequence[Endpoint]],
-        observe: Callable[[Outcome], bool],
+        observe: Callable[[CheckResult], bool],
     ) -> None:
         self._interval = health.interval
         self._probe = probe
         self._endpoints = endpoints
         self._observe = observe
-        self._poked = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._complaint = ""
         self._rng = random.Random()  # noqa: S311  # jitter, nothing secret
 
-    def poke(self) -> None:
+    def hurry(self) -> None:
         """Ask as soon as may be, over a new connection: traffic has just failed."""
-        self._poked.set()
+        self._hurried.set()
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -71,8 +71,8 @@ class Checker:
         try:
             for number in count():
                 await self._sleep(earliest, due)
-                fresh = unsettled or self._poked.is_set() or number % _FRESH_EVERY == 0
-                self._poked.clear()
+                fresh = unsettled or self._hurried.is_set() or number % _FRESH_EVERY == 0
+                self._hurried.clear()
                 start = loop.time()
                 outcome = await self._ask(fresh)
                 if outcome is not None:
@@ -83,27 +83,27 @@ class Checker:
             self._probe.close()
 
     async def _sleep(self, earliest: float, due: float) -> None:
-        """Sleep until `due`, or, once poked, until `earliest`."""
+        """Sleep until `due`, or, once hurried, until `earliest`."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(due):
-                await self._poked.wait()
+                await self._hurried.wait()
         except TimeoutError:
             return
         await asyncio.sleep(earliest - loop.time())
 
-    async def _ask(self, fresh: bool) -> Outcome | None:
+    async def _ask(self, fresh: bool) -> CheckResult | None:
         """Return the best outcome of all addresses, None if none of them could be asked."""
         endpoints = self._endpoints()
         if not endpoints:
-            return Outcome(Verdict.DOWN, "its name does not resolve", "dns")
-        best: Outcome | None = None
+            return CheckResult(State.DOWN, "its name does not resolve", "dns")
+        best: CheckResult | None = None
         why = ""
         for endpoint in endpoints:
             answer = await self._probe.ask(endpoint, fresh)
             if isinstance(answer, NotAsked):
                 why = answer.reason
-            elif answer.verdict is not Verdict.DOWN:
+            elif answer.verdict is not State.DOWN:
                 best = answer
                 break
             else:

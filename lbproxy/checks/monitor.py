@@ -8,12 +8,11 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from lbproxy.balance.health import Outcome
+from lbproxy.balance.health import CheckResult
 from lbproxy.balance.server import Server
 from lbproxy.checks import resolve
-from lbproxy.config.model import Config
-from lbproxy.config.model import Server as ServerConfig
-from lbproxy.proxy.backend import Upstream
+from lbproxy.config.model import Config, ServerConfig
+from lbproxy.proxy.backend import Backend
 from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ async def look_up(servers: Iterable[ServerConfig]) -> Known:
     return await resolve.first_look_up(server.address for server in servers)
 
 
-class Attendant:
+class Monitor:
     """Looks after one server until `stop`; `known` holds the endpoints that it begins with."""
 
-    def __init__(self, tasks: Tasks, upstream: Upstream, server: Server, known: Known) -> None:
+    def __init__(self, tasks: Tasks, backend: Backend, server: Server, known: Known) -> None:
         self._tasks = tasks
-        self._upstream = upstream
+        self._backend = backend
         self._server = server
         self._resolving: asyncio.Task[None] | None = None
         self._resolver: resolve.Resolver | None = None
@@ -59,10 +58,10 @@ class Attendant:
         if self._checking is not None:
             self._checking.cancel()
             self._checker = self._checking = None
-        health = self._upstream.settings.health
+        health = self._backend.settings.health
         server = self._server
         if health is None or server.settings.down:
-            self._upstream.uncheck(server, monotonic())
+            self._backend.uncheck(server, monotonic())
             return
         from lbproxy.checks.checker import Checker
         from lbproxy.checks.probe import Probe
@@ -71,18 +70,18 @@ class Attendant:
         self._checker = Checker(health, probe, partial(getattr, server, "endpoints"), self._observe)
         self._checking = self._tasks.spawn(self._checker.run(), f"check {server.name}")
 
-    def _observe(self, outcome: Outcome) -> bool:
+    def _observe(self, outcome: CheckResult) -> bool:
         server = self._server
         server.checks[outcome.kind] = server.checks.get(outcome.kind, 0) + 1
-        self._upstream.observe(server, outcome, monotonic())
+        self._backend.observe(server, outcome, monotonic())
         return server.health.unsettled
 
-    def poke(self) -> None:
+    def hurry(self) -> None:
         """Hear that traffic has just failed: look again, at both."""
         if self._resolver is not None:
-            self._resolver.poke()
+            self._resolver.hurry()
         if self._checker is not None:
-            self._checker.poke()
+            self._checker.hurry()
 
     def stop(self) -> None:
         """Look after it no longer."""

@@ -25,17 +25,17 @@ from typing import Final
 import h11
 
 from lbproxy import __version__
-from lbproxy.balance.health import Outcome, Verdict
-from lbproxy.checks.stream import Endpoint, Line
-from lbproxy.config.model import Health
+from lbproxy.balance.health import CheckResult, State
+from lbproxy.checks.stream import Endpoint, Stream
+from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError
-from lbproxy.net.sockets import FULL
+from lbproxy.net.sockets import EXHAUSTED
 
 _LONGEST_ANSWER: Final = 65536
 """Bytes read of an answer; whatever its end may be, the status has come before."""
 _ALIVE: Final = {401: "wants a login", 403: "forbids the question", 429: "too busy to tell"}
 _FAILING: Final = re.compile(rb"^\[-\]([!-~]{1,60})", re.MULTILINE)
-_OURS: Final = FULL | {errno.EADDRNOTAVAIL, errno.EAGAIN}
+_OURS: Final = EXHAUSTED | {errno.EADDRNOTAVAIL, errno.EAGAIN}
 """Errors for want of a descriptor, memory or local port: they say nothing of the server."""
 _KINDS: Final = {
     errno.ECONNREFUSED: "refused",
@@ -58,7 +58,7 @@ class _Kept:
     """A connection and where HTTP stands on it; `received` counts the bytes of the answer at hand."""
 
     endpoint: Endpoint
-    line: Line
+    stream: Stream
     http: h11.Connection
     received: int = 0
 
@@ -69,16 +69,16 @@ class Probe:
     Raises LbproxyError if a certificate file cannot be used. `ask` is for one caller at a time.
     """
 
-    def __init__(self, health: Health, host: str) -> None:
+    def __init__(self, health: HealthConfig, host: str) -> None:
         self.host = host
         self._health = health
         self._name = health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
         self._tls = _context(health, self._name) if health.type in ("tls", "https") else None
         self._stage = ""
-        self._line: Line | None = None
+        self._stream: Stream | None = None
         self._kept: _Kept | None = None
 
-    async def ask(self, endpoint: Endpoint, fresh: bool = False) -> Outcome | NotAsked:
+    async def ask(self, endpoint: Endpoint, fresh: bool = False) -> CheckResult | NotAsked:
         """Ask the server at `endpoint` (address family, socket address), within `health.timeout` seconds.
 
         HTTP goes over the connection of the last question if it still stands, unless `fresh`.
@@ -95,20 +95,20 @@ class Probe:
 
     def close(self) -> None:
         """Close the connection of the last question."""
-        if self._line is not None:
-            self._line.close()
-        self._line = self._kept = None
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = self._kept = None
 
-    async def _question(self, endpoint: Endpoint, fresh: bool) -> Outcome:
+    async def _question(self, endpoint: Endpoint, fresh: bool) -> CheckResult:
         match self._health.type:
             case "tcp":
-                line = await self._open(endpoint, silent=True)
-                line.close()
-                return Outcome(Verdict.UP, "port open", "ok")
+                stream = await self._open(endpoint, silent=True)
+                stream.close()
+                return CheckResult(State.UP, "port open", "ok")
             case "tls":
-                line = await self._open(endpoint)
-                line.leave()
-                return Outcome(Verdict.UP, "TLS handshake done", "ok")
+                stream = await self._open(endpoint)
+                stream.leave()
+                return CheckResult(State.UP, "TLS handshake done", "ok")
         kept = self._kept
         if kept is not None and not fresh and kept.endpoint == endpoint:
             kept.received = 0
@@ -118,31 +118,31 @@ class Probe:
                 # Closed by the server while it was kept, which any server may do at any time.
                 if kept.received or isinstance(error, TimeoutError):
                     raise
-        line = await self._open(endpoint)
-        self._kept = _Kept(endpoint, line, h11.Connection(h11.CLIENT))
+        stream = await self._open(endpoint)
+        self._kept = _Kept(endpoint, stream, h11.Connection(h11.CLIENT))
         return await self._get(self._kept)
 
-    async def _open(self, endpoint: Endpoint, silent: bool = False) -> Line:
+    async def _open(self, endpoint: Endpoint, silent: bool = False) -> Stream:
         self.close()
         self._stage = "connect"
-        self._line = line = await Line.connect(endpoint, silent)
+        self._stream = stream = await Stream.connect(endpoint, silent)
         if self._tls is not None:
             self._stage = "TLS handshake"
-            await line.shake_hands(self._tls, self._name)
-        return line
+            await stream.shake_hands(self._tls, self._name)
+        return stream
 
-    async def _get(self, kept: _Kept) -> Outcome:
+    async def _get(self, kept: _Kept) -> CheckResult:
         self._stage = "HTTP"
         http = kept.http
         headers = [("Host", self.host), ("User-Agent", f"lbproxy/{__version__}"), ("Accept", "*/*"),
                    ("Connection", "keep-alive")]  # fmt: skip
         request = h11.Request(method="GET", target=self._health.path, headers=headers)
-        await kept.line.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+        await kept.stream.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
         status, body = 0, bytearray()
         while kept.received < _LONGEST_ANSWER:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                data = await kept.line.read()
+                data = await kept.stream.read()
                 if not data and not kept.received:
                     raise ConnectionAbortedError("closed without an answer")
                 kept.received += len(data)
@@ -161,40 +161,40 @@ class Probe:
             self.close()
         return _verdict(status, bytes(body))
 
-    def _failure(self, error: OSError | h11.RemoteProtocolError) -> Outcome | NotAsked:
+    def _failure(self, error: OSError | h11.RemoteProtocolError) -> CheckResult | NotAsked:
         if isinstance(error, h11.RemoteProtocolError):
-            return Outcome(Verdict.DOWN, f"no HTTP answer: {_printable(str(error))}", "protocol")
+            return CheckResult(State.DOWN, f"no HTTP answer: {_printable(str(error))}", "protocol")
         if isinstance(error, TimeoutError):
-            return Outcome(Verdict.DOWN, f"no answer within {self._health.timeout:g}s ({self._stage})", "timeout")
+            return CheckResult(State.DOWN, f"no answer within {self._health.timeout:g}s ({self._stage})", "timeout")
         if isinstance(error, ssl.SSLCertVerificationError):
-            return Outcome(Verdict.DOWN, f"TLS: {error.verify_message.lower().rstrip('.')}", "tls")
+            return CheckResult(State.DOWN, f"TLS: {error.verify_message.lower().rstrip('.')}", "tls")
         if isinstance(error, ssl.SSLEOFError):
-            return Outcome(Verdict.DOWN, "TLS: closed during the handshake", "tls")
+            return CheckResult(State.DOWN, "TLS: closed during the handshake", "tls")
         if isinstance(error, ssl.SSLError):
-            return Outcome(Verdict.DOWN, f"TLS: {_plain(error)}", "tls")
+            return CheckResult(State.DOWN, f"TLS: {_plain(error)}", "tls")
         if error.errno in _OURS:
             return NotAsked(_plain(error))
-        return Outcome(Verdict.DOWN, _plain(error), _KINDS.get(error.errno, "error") if error.errno else "closed")
+        return CheckResult(State.DOWN, _plain(error), _KINDS.get(error.errno, "error") if error.errno else "closed")
 
 
-def _verdict(status: int, body: bytes) -> Outcome:
+def _verdict(status: int, body: bytes) -> CheckResult:
     """Say what a whole answer means."""
     failing = [name.decode() for name in _FAILING.findall(body)]
     why = ", ".join(f"[-]{name}" for name in failing[:3]) + (f" and {len(failing) - 3} more" if failing[3:] else "")
     kind = f"http_{status}"
     if status >= 500:
         if "shutdown" in failing:
-            return Outcome(Verdict.DRAINING, f"{status}: [-]shutdown", "shutdown")
+            return CheckResult(State.DRAINING, f"{status}: [-]shutdown", "shutdown")
         said = f"{why} failed" if failing else _printable(body.partition(b"\n")[0].decode("ascii", "replace"))
-        return Outcome(Verdict.SICK, f"{status}: {said or 'no reason given'}", kind)
+        return CheckResult(State.SICK, f"{status}: {said or 'no reason given'}", kind)
     if status in _ALIVE:
-        return Outcome(Verdict.UP, f"{status}: alive, {_ALIVE[status]}", kind)
+        return CheckResult(State.UP, f"{status}: alive, {_ALIVE[status]}", kind)
     if 200 <= status < 300:
-        return Outcome(Verdict.UP, f"{status}: ready", "ok")
-    return Outcome(Verdict.SICK, f"{status}: neither ready nor not ready", kind)
+        return CheckResult(State.UP, f"{status}: ready", "ok")
+    return CheckResult(State.SICK, f"{status}: neither ready nor not ready", kind)
 
 
-def _context(health: Health, name: str) -> ssl.SSLContext:
+def _context(health: HealthConfig, name: str) -> ssl.SSLContext:
     """Return what TLS needs; raises LbproxyError that names the key whose value cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not health.verify:

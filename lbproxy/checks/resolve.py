@@ -101,12 +101,12 @@ class Resolver:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._poked = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._complained = False
 
-    def poke(self) -> None:
+    def hurry(self) -> None:
         """Look up again soon: what is known does not work."""
-        self._poked.set()
+        self._hurried.set()
 
     async def run(self) -> None:
         """Look up for ever, beginning at once if nothing is known yet."""
@@ -120,10 +120,10 @@ class Resolver:
         await asyncio.sleep(_SOON)
         try:
             async with asyncio.timeout(_EVERY - _SOON):
-                await self._poked.wait()
+                await self._hurried.wait()
         except TimeoutError:
             pass
-        self._poked.clear()
+        self._hurried.clear()
 
     async def look_up(self) -> None:
         """Look up once."""

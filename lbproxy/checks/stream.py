@@ -26,7 +26,7 @@ _READ: Final = 16384
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-class Line:
+class Stream:
     """A connected socket; all errors are OSErrors (ssl.SSLError is one)."""
 
     __slots__ = ("_in", "_out", "_sock", "_tls", "_unsent")
@@ -46,13 +46,13 @@ class Line:
         until then, it never was a connection for the server's program (HAProxy's TCP checks do the same).
         """
         family, address = endpoint
-        line = cls(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+        stream = cls(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
         try:
-            await line._connect(address, silent)
+            await stream._connect(address, silent)
         except BaseException:
-            line.close()
+            stream.close()
             raise
-        return line
+        return stream
 
     async def shake_hands(self, context: ssl.SSLContext, name: str) -> None:
         """Go over to TLS with the server called `name`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from lbproxy.config.model import Address, Config, Proxy, Server
+from lbproxy.config.model import Address, Config, ProxyConfig, ServerConfig
 from lbproxy.config.scalars import write
 
 RESTART = ("workers", "control")
@@ -33,8 +33,8 @@ class Setting:
 class Retuned:
     """A server that stays, with other settings."""
 
-    old: Server
-    new: Server
+    old: ServerConfig
+    new: ServerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class ProxyPlan:
     """
 
     name: str
-    old: Proxy | None
-    new: Proxy | None
+    old: ProxyConfig | None
+    new: ProxyConfig | None
     listen_opened: tuple[Address, ...] = ()
     listen_closed: tuple[Address, ...] = ()
-    servers_added: tuple[Server, ...] = ()
-    servers_removed: tuple[Server, ...] = ()
+    servers_added: tuple[ServerConfig, ...] = ()
+    servers_removed: tuple[ServerConfig, ...] = ()
     servers_retuned: tuple[Retuned, ...] = ()
     settings: tuple[Setting, ...] = ()
 
@@ -166,6 +166,6 @@ def _shown(value: Any) -> str:
     return f"{{{', '.join(f'{key}: {write(each)}' for key, each in keys if each is not None)}}}"
 
 
-def _label(server: Server) -> str:
+def _label(server: ServerConfig) -> str:
     address = str(server.address)
     return address if server.name == address else f"{server.name} ({address})"

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
 from lbproxy.config import rules
-from lbproxy.config.model import Address, Config, Server
+from lbproxy.config.model import Address, Config, ServerConfig
 from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse
 from lbproxy.config.report import Report, item, quoted, under
 from lbproxy.config.scalars import expects, members, read, required
@@ -109,9 +109,9 @@ class _Walk:
             return self._list(get_args(hint)[0], node, path)
         if get_origin(hint) is Mapping:
             return self._mapping(get_args(hint)[0], get_args(hint)[1], node, path)
-        if hint is Server and isinstance(node, Scalar):
+        if hint is ServerConfig and isinstance(node, Scalar):
             address = self._scalar(Address, node, path)
-            return _BAD if address is _BAD else Server(address=address)
+            return _BAD if address is _BAD else ServerConfig(address=address)
         if is_dataclass(hint) and hint is not Address:
             return self._record(hint, node, path)
         return self._scalar(hint, node, path)
@@ -143,7 +143,7 @@ class _Walk:
         return f", did you mean {near[0]!r}?" if near else ""
 
     def _list(self, hint: Any, node: Node, path: str) -> Any:
-        if isinstance(node, Scalar) and hint is not Server:
+        if isinstance(node, Scalar) and hint is not ServerConfig:
             node = Items(node.line, (node,))  # a single address needs no list
         if not isinstance(node, Items):
             return self._bad(node, path, "must be a list", got=True)

@@ -66,7 +66,7 @@ Path = Annotated[str, _PATH]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class ServerConfig:
     """One server of a proxy; in the file either a mapping or just its address."""
 
     address: Address
@@ -101,7 +101,7 @@ class Rebalance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class HealthConfig:
     """Active checks of every server of a proxy."""
 
     type: Literal["tcp", "tls", "http", "https"] = "https"
@@ -119,11 +119,11 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
+class ProxyConfig:
     """Listening addresses and the servers behind them."""
 
     listen: tuple[Listen, ...]
-    servers: tuple[Server, ...]
+    servers: tuple[ServerConfig, ...]
     balance: Literal["least_conn"] = "least_conn"
     connect_timeout: Annotated[float, Duration(0.01, 60)] = 1.0
     connect_deadline: Annotated[float, Duration(0.01, 600)] = 3.0
@@ -140,7 +140,7 @@ class Proxy:
     rebalance: Rebalance = field(default_factory=Rebalance)
     drain_timeout: Annotated[float, Duration(0.1, 86400, zero=True)] = 30.0
     on_down: Literal["close", "keep"] = "close"
-    health: Health | None = None
+    health: HealthConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ class Log:
 class Config:
     """A whole configuration file. `proxies` maps a proxy's name to it, in file order."""
 
-    proxies: Mapping[Annotated[str, Text("a name of letters, digits and . _ : -", _NAME)], Proxy]
+    proxies: Mapping[Annotated[str, Text("a name of letters, digits and . _ : -", _NAME)], ProxyConfig]
     workers: Annotated[int, Whole(1, 256)] | Literal["auto"] = 1
     control: Path = DEFAULT_CONTROL
     shutdown_timeout: Annotated[float, Duration(0.1, 86400, zero=True)] = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lbproxy.config.model import Address, Config, Health, Proxy
+from lbproxy.config.model import Address, Config, HealthConfig, ProxyConfig
 from lbproxy.config.report import Report, item, under
 from lbproxy.config.scalars import duration
 
@@ -43,7 +43,7 @@ def files(config: Config) -> Iterator[tuple[str, str]]:
                 yield f"{under('proxies', name)}.health.{key}", file
 
 
-def _servers(proxy: Proxy, place: str, report: Report) -> None:
+def _servers(proxy: ProxyConfig, place: str, report: Report) -> None:
     first: dict[str, int] = {}
     for index, server in enumerate(proxy.servers):
         where = item(f"{place}.servers", index)
@@ -56,7 +56,7 @@ def _servers(proxy: Proxy, place: str, report: Report) -> None:
         report.add(f"{place}.servers", "every server is marked down, none would be left")
 
 
-def _loops(proxy: Proxy, place: str, report: Report) -> None:
+def _loops(proxy: ProxyConfig, place: str, report: Report) -> None:
     own = set(proxy.listen)
     for index, server in enumerate(proxy.servers):
         for address in _ends(server.address) if server is not None else ():
@@ -78,7 +78,7 @@ def _ends(dialled: Address) -> list[Address]:
     return [Address(host, dialled.port) for host in hosts]
 
 
-def _times(proxy: Proxy, place: str, report: Report) -> None:
+def _times(proxy: ProxyConfig, place: str, report: Report) -> None:
     attempt, deadline = f"{place}.connect_timeout", f"{place}.connect_deadline"
     if proxy.connect_timeout > proxy.connect_deadline and not (report.faulty(attempt) or report.faulty(deadline)):
         one, every = duration(proxy.connect_timeout), duration(proxy.connect_deadline)
@@ -88,7 +88,7 @@ def _times(proxy: Proxy, place: str, report: Report) -> None:
             report.add(deadline, f"must not be shorter than connect_timeout ({one}), got {every}")
 
 
-def _pair(health: Health, place: str, report: Report) -> None:
+def _pair(health: HealthConfig, place: str, report: Report) -> None:
     one, other = ("cert_file", "key_file") if health.key_file is None else ("key_file", "cert_file")
     if getattr(health, one) and not getattr(health, other) and not report.faulty(f"{place}.{other}"):
         report.add(f"{place}.{one}", f"needs {other} as well")

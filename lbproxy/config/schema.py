@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin
 
-from lbproxy.config.model import Address, Config, Duration, Literally, Server, Text, Whole
+from lbproxy.config.model import Address, Config, Duration, Literally, ServerConfig, Text, Whole
 from lbproxy.config.scalars import DURATION, constraint, members, required, write
 
 Schema = dict[str, Any]
@@ -53,7 +53,7 @@ def _value(hint: Any) -> Schema:
     if get_origin(hint) is tuple:
         one = _value(get_args(hint)[0])
         many = {"type": "array", "items": one, "minItems": 1}
-        return many if get_args(hint)[0] is Server else {"anyOf": [one, {**many, "uniqueItems": True}]}
+        return many if get_args(hint)[0] is ServerConfig else {"anyOf": [one, {**many, "uniqueItems": True}]}
     if get_origin(hint) is Mapping:
         name, each = get_args(hint)
         return {
@@ -62,8 +62,8 @@ def _value(hint: Any) -> Schema:
             "additionalProperties": _value(each),
             "minProperties": 1,
         }
-    if hint is Server:
-        return {"anyOf": [_value(Address), _record(Server)]}
+    if hint is ServerConfig:
+        return {"anyOf": [_value(Address), _record(ServerConfig)]}
     if is_dataclass(hint) and hint is not Address:
         return _record(hint)
     return _scalar(hint)

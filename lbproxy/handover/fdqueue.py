@@ -25,7 +25,7 @@ _SO_PEEK_OFF: Final = 42
 _LONGEST: Final = 256 * 1024
 
 
-class Carrier:
+class FdQueue:
     """The sending end of a pair, and the receiving end for as long as it is not given away."""
 
     def __init__(self, room: int = _ROOM) -> None:
@@ -86,7 +86,7 @@ def receive_message(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[in
     room = socket.CMSG_LEN(MAX_FDS * fds.itemsize)
     message, rights, _, _ = sock.recvmsg(_LONGEST, room, socket.MSG_CMSG_CLOEXEC | flags)
     for _, _, data in rights:
-        fds.frombytes(data[:len(data) - len(data) % fds.itemsize])
+        fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return message, list(fds)
 
 

@@ -11,16 +11,15 @@ from socket import SocketType
 from typing import Any, Final
 
 from lbproxy.balance.server import Server
-from lbproxy.config.model import Address
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import Address, ServerConfig
 from lbproxy.handover import fdqueue as carrier
 from lbproxy.handover import keeper
 from lbproxy.handover import revive as parcels
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import Parcel
 from lbproxy.net.closing import end_shared
-from lbproxy.net.poller import Engine
-from lbproxy.proxy.proxy import Frontend
+from lbproxy.net.poller import Poller
+from lbproxy.proxy.proxy import Proxy
 from lbproxy.proxy.session import Session
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ Frozen = tuple[Session, bytes, tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
-class Heritage:
+class Inherited:
     """What there was."""
 
     listeners: dict[Address, SocketType] = field(default_factory=dict)
@@ -55,42 +54,42 @@ def address_of(sock: SocketType) -> Address:
     return Address(host, port)
 
 
-def from_fds(named: Mapping[str, list[int]]) -> Heritage:
+def from_fds(named: Mapping[str, list[int]]) -> Inherited:
     """Make sense of the descriptors that systemd has passed, by name.
 
     Whatever listens is a listener, from the fd store or from a socket unit. What another version of lbproxy has left
     and this one cannot read is closed, and said so: the connections are reset, the ports stay open.
     """
-    heritage = Heritage()
+    inherited = Inherited()
     carriers: dict[int, socket.socket] = {}
     for name, fds in named.items():
         for fd in fds:
             if name == keeper.MARKS:
-                heritage.marks = Marks(fd)
+                inherited.marks = Marks(fd)
             elif name == keeper.CONFIG:
-                heritage.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
+                inherited.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
                 os.close(fd)
             elif name.startswith(f"{keeper.CARRIER}-"):
                 carriers[int(name.rpartition("-")[2])] = socket.socket(fileno=fd)
             else:
-                _add_listener(heritage, name, fd)
+                _add_listener(inherited, name, fd)
     for number in sorted(carriers):
-        _unload(heritage, number, carriers[number])
-    return heritage
+        _unload(inherited, number, carriers[number])
+    return inherited
 
 
-def _unload(heritage: Heritage, number: int, sock: socket.socket) -> None:
+def _unload(inherited: Inherited, number: int, sock: socket.socket) -> None:
     with sock:
         found, state, wrong = carrier.receive(sock)
-    at_rest = heritage.marks is not None and heritage.marks.at_rest == number
-    (heritage.rested if at_rest else heritage.kept).extend(found)
-    heritage.state = state or heritage.state
-    heritage.carriers.append(number)
+    at_rest = inherited.marks is not None and inherited.marks.at_rest == number
+    (inherited.rested if at_rest else inherited.kept).extend(found)
+    inherited.state = state or inherited.state
+    inherited.carriers.append(number)
     if wrong:
         log.error("connections of the process before this one are lost: %s", wrong[0])
 
 
-def _add_listener(heritage: Heritage, name: str, fd: int) -> None:
+def _add_listener(inherited: Inherited, name: str, fd: int) -> None:
     try:
         sock = SocketType(fileno=fd)
     except OSError:  # no socket at all
@@ -103,35 +102,33 @@ def _add_listener(heritage: Heritage, name: str, fd: int) -> None:
         listening = 0
     if listening and sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setblocking(False)
-        heritage.listeners[address_of(sock)] = sock
+        inherited.listeners[address_of(sock)] = sock
     else:
         log.warning("descriptor %s is of no use here and closed", name)
         sock.close()
 
 
-def adopt(
-    heritage: Heritage, engine: Engine, marks: Marks | None, frontend_of: Callable[[str], Frontend]
-) -> list[Frozen]:
+def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: Callable[[str], Proxy]) -> list[Frozen]:
     """Return the sessions of the connections that can go on, at rest; what cannot is reset.
 
     A connection to a server that is no longer configured goes on for as long as that one may drain.
     """
-    good, holed = parcels.sift(heritage.rested, heritage.kept, marks)
+    good, holed = parcels.sift(inherited.rested, inherited.kept, marks)
     if marks is not None:
         marks.claim(parcel.slot for parcel in good if parcel.slot)
     adopted: list[Frozen] = []
     strangers: dict[tuple[str, str, str], Server] = {}
     for parcel in good:
-        frontend = frontend_of(parcel.proxy)
+        frontend = proxy_of(parcel.proxy)
         server = None
         if parcel.server_fd >= 0:
-            server = next((s for s in frontend.upstream.pool.servers if s.key == parcel.server), None)
-            server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, engine.now))
-        session = parcels.revive(parcel, engine, frontend.upstream, server, frontend.on_end)
+            server = next((s for s in frontend.backend.pool.servers if s.key == parcel.server), None)
+            server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, poller.now))
+        session = parcels.revive(parcel, poller, frontend.backend, server, frontend.on_end)
         frontend.take_in(session)
         adopted.append((session, parcel.flight, (b"", b"")))
     for (proxy, _, _), server in strangers.items():
-        frontend_of(proxy).retire(server)
+        proxy_of(proxy).retire(server)
     drop(holed)
     if good or holed:
         log.info("took over %d connections, reset %d", len(good), len(holed))

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from lbproxy.config.model import Address
-from lbproxy.handover.fdqueue import Carrier
+from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.marks import Marks, places
 from lbproxy.handover.parcel import Parcel
 from lbproxy.handover.revive import parcel_of
@@ -55,7 +55,7 @@ LISTENER: Final = "listener"
 CONFIG: Final = "config"
 
 
-class Store(Protocol):
+class FdStore(Protocol):
     """systemd's fd store (sd_notify(3))."""
 
     def store(self, name: str, fds: Sequence[int]) -> None:
@@ -70,7 +70,7 @@ class Keeper:
 
     def __init__(
         self,
-        store: Store,
+        store: FdStore,
         marks: Marks,
         sessions: Callable[[], Iterable[Session]],
         state: Callable[[], dict[str, Any]],
@@ -79,7 +79,7 @@ class Keeper:
         self._store = store
         self._sessions = sessions
         self._state = state
-        self._carrier: Carrier | None = None
+        self._carrier: FdQueue | None = None
         self._number = 0
         self._told: dict[str, Any] = {}
         self._living = 0
@@ -151,14 +151,14 @@ class Keeper:
         self._tell(carrier)
         self._put(carrier, forget=forget)
 
-    def _tell(self, carrier: Carrier) -> bool:
+    def _tell(self, carrier: FdQueue) -> bool:
         state = self._state()
         if state == self._told:
             return True
         self._told = state
         return carrier.send_state(state)
 
-    def _put(self, carrier: Carrier, *, forget: bool) -> None:
+    def _put(self, carrier: FdQueue, *, forget: bool) -> None:
         self._store.store(carrier_name(self._number + 1), [carrier.receiver.fileno()])
         if forget and self._number:
             self._store.forget(carrier_name(self._number))
@@ -171,13 +171,15 @@ class Keeper:
     def _complain(self) -> None:
         if not self._complained:
             self._complained = True
-            log.warning("not all of %d connections can be kept over a crash: raise net.core.wmem_max or LimitNOFILE",
-                        self._living)
+            log.warning(
+                "not all of %d connections can be kept over a crash: raise net.core.wmem_max or LimitNOFILE",
+                self._living,
+            )
 
 
-def _carrier() -> Carrier | None:
+def _carrier() -> FdQueue | None:
     try:
-        return Carrier()
+        return FdQueue()
     except OSError:  # no descriptors left
         return None
 

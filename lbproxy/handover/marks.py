@@ -25,8 +25,8 @@ from collections.abc import Iterable
 from typing import Final
 
 SLOT: Final = 16
-UP: Final = 0
-DOWN: Final = 1
+UPWARD: Final = 0
+DOWNWARD: Final = 1
 _LAYOUT: Final = struct.Struct("=BB6xQ")
 _NUMBER: Final = struct.Struct("=Q")
 _SERIAL_AT: Final = 8
@@ -34,7 +34,7 @@ _SERIAL_AT: Final = 8
 
 def places(slot: int) -> tuple[int, int]:
     """Return where in the page the marks of a slot's two directions (up, down) stand."""
-    return slot * SLOT + UP, slot * SLOT + DOWN
+    return slot * SLOT + UPWARD, slot * SLOT + DOWNWARD
 
 
 class Marks:

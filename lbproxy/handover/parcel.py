@@ -62,8 +62,10 @@ class Parcel:
 
 def encode(parcels: list[tuple[Parcel, str]]) -> bytes:
     """Return the message for parcels with their roles; their descriptors go with it in the same order."""
-    rows = [[roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin]
-            for p, roles in parcels]
+    rows = [
+        [roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin]
+        for p, roles in parcels
+    ]
     return _pack({"parcels": rows})
 
 
@@ -103,9 +105,18 @@ def _parcel(row: list[Any], owned: dict[str, int]) -> Parcel:
     _, slot, serial, proxy, name, address, peer, born, up, down, first_fin = row
     data = {role: _read(owned[role]) if role in owned else b"" for role in "fud"}
     return Parcel(
-        client_fd=owned["c"], server_fd=owned.get("s", -1), proxy=proxy, server=(name, address), peer=tuple(peer),
-        born=born, moved=(up, down), first_fin=first_fin, flight=data["f"], rests=(data["u"], data["d"]),
-        slot=slot, serial=serial,
+        client_fd=owned["c"],
+        server_fd=owned.get("s", -1),
+        proxy=proxy,
+        server=(name, address),
+        peer=tuple(peer),
+        born=born,
+        moved=(up, down),
+        first_fin=first_fin,
+        flight=data["f"],
+        rests=(data["u"], data["d"]),
+        slot=slot,
+        serial=serial,
     )
 
 

@@ -9,16 +9,22 @@ from socket import SocketType
 from lbproxy.balance.server import Lease, Server
 from lbproxy.handover.marks import Marks, places
 from lbproxy.handover.parcel import Parcel
-from lbproxy.net.poller import Engine
-from lbproxy.proxy.backend import Upstream
+from lbproxy.net.poller import Poller
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.session import Session
 from lbproxy.relay.link import Link
 
 
 def parcel_of(session: Session, flight: bytes = b"", rests: tuple[bytes, bytes] = (b"", b"")) -> Parcel:
     """Describe a session, with what `Session.freeze` returned if it is frozen. Its descriptors stay its own."""
-    parcel = Parcel(client_fd=session.client.fileno(), proxy=session.upstream.name, peer=session.peer,
-                    born=session.born, flight=flight, rests=rests)
+    parcel = Parcel(
+        client_fd=session.client.fileno(),
+        proxy=session.backend.name,
+        peer=session.peer,
+        born=session.born,
+        flight=flight,
+        rests=rests,
+    )
     link = session.link
     server = session.server
     if link is not None and server is not None:
@@ -32,8 +38,8 @@ def parcel_of(session: Session, flight: bytes = b"", rests: tuple[bytes, bytes] 
 
 def revive(
     parcel: Parcel,
-    engine: Engine,
-    upstream: Upstream,
+    poller: Poller,
+    backend: Backend,
     server: Server | None,
     on_end: Callable[[Session, str, str], None],
 ) -> Session:
@@ -42,11 +48,11 @@ def revive(
     Without a `server` it looks for one.
     """
     client = SocketType(fileno=parcel.client_fd)
-    session = Session(engine, upstream, client, parcel.peer, on_end)
+    session = Session(poller, backend, client, parcel.peer, on_end)
     session.born = parcel.born
     if server is not None:
         session.lease = Lease(server)
-        link = session.link = Link(engine, session, client, SocketType(fileno=parcel.server_fd))
+        link = session.link = Link(poller, session, client, SocketType(fileno=parcel.server_fd))
         link.up.moved, link.down.moved = parcel.moved
         link.first_fin = parcel.first_fin
         link.preload(parcel.rests)

@@ -28,8 +28,8 @@ from typing import Any, Final, Protocol
 from lbproxy import __version__
 from lbproxy.config.model import Address
 from lbproxy.errors import HandoverError
-from lbproxy.handover.fdqueue import Carrier, receive, receive_message
-from lbproxy.handover.inherit import Heritage, address_of
+from lbproxy.handover.fdqueue import FdQueue, receive, receive_message
+from lbproxy.handover.inherit import Inherited, address_of
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import VERSION, Parcel
 
@@ -78,7 +78,8 @@ class Successor:
             environ[VARIABLE] = str(theirs.fileno())
             # Not asyncio's subprocess: that kills its child when the loop is closed.
             self.process = subprocess.Popen(  # noqa: S603 (our own command line)
-                [sys.executable, *sys.orig_argv[1:]], env=environ, pass_fds=[theirs.fileno()])
+                [sys.executable, *sys.orig_argv[1:]], env=environ, pass_fds=[theirs.fileno()]
+            )
         self._ours.setblocking(False)
 
     async def prepare(self, app: Handing) -> str:
@@ -96,7 +97,7 @@ class Successor:
         """Move every connection over, up to the point of no return; returns how many, and since when they stand."""
         began = monotonic()
         parcels = app.freeze()
-        carrier = Carrier()
+        carrier = FdQueue()
         carrier.sender.settimeout(_TAKE)
         socket.send_fds(self._ours, [b"{}"], [carrier.receiver.fileno()])
         carrier.receiver.close()
@@ -154,19 +155,21 @@ class Predecessor:
         fd = os.environ.pop(VARIABLE, "")
         return cls(int(fd)) if fd.isdecimal() else None
 
-    def hello(self) -> Heritage:
+    def hello(self) -> Inherited:
         """Return what comes first: listeners and marks. Raises HandoverError for a version that is not known."""
         message, fds = self._receive()
         if message.get("handover") != VERSION:
-            raise HandoverError(f"handover version {message.get('handover')} of lbproxy {message.get('version')}, "
-                                f"only {VERSION} is known to {__version__}")
-        heritage = Heritage()
+            raise HandoverError(
+                f"handover version {message.get('handover')} of lbproxy {message.get('version')}, "
+                f"only {VERSION} is known to {__version__}"
+            )
+        inherited = Inherited()
         if message["marks"]:
-            heritage.marks = Marks(fds.pop())
+            inherited.marks = Marks(fds.pop())
         for fd in fds:
             sock = SocketType(fileno=fd)
-            heritage.listeners[address_of(sock)] = sock
-        return heritage
+            inherited.listeners[address_of(sock)] = sock
+        return inherited
 
     def ready(self) -> None:
         """Say that nothing stands in the way."""
@@ -176,15 +179,15 @@ class Predecessor:
         """Say why this process cannot take over."""
         self._send({"refused": why})
 
-    def connections(self, heritage: Heritage) -> None:
-        """Add every connection to `heritage`; waits for the predecessor. Raises HandoverError if it is gone."""
+    def connections(self, inherited: Inherited) -> None:
+        """Add every connection to `inherited`; waits for the predecessor. Raises HandoverError if it is gone."""
         _, fds = self._receive()
         with socket.socket(fileno=fds[0]) as channel:
-            heritage.rested, heritage.state, wrong = receive(channel, until_closed=True)
+            inherited.rested, inherited.state, wrong = receive(channel, until_closed=True)
         if wrong:
             raise HandoverError(wrong[0])
-        if heritage.state.get("carrier"):
-            heritage.carriers = [heritage.state["carrier"]]
+        if inherited.state.get("carrier"):
+            inherited.carriers = [inherited.state["carrier"]]
 
     def have(self) -> None:
         """Say that the connections are here, and wait for the word. Raises HandoverError if it does not come."""

@@ -9,9 +9,9 @@ else: signals, timers, the admin endpoint. Of the two one waits for both:
 Rules that everybody in the set keeps:
 
 - An edge is told once. Who is told that a socket is readable reads until it is drained, or remembers that it is not.
-- Sockets are closed through `bury`, which closes them after the batch: a descriptor closed in the middle of a batch
-  could be reused by an accept in the same batch, and a stale event would then reach the wrong connection.
-- Who has done its share (`BUDGET` in flow) and could go on says `again` and is resumed after everybody else had a turn.
+- Sockets are closed through `close_later`, which closes them after the batch: a descriptor closed in the middle of a
+  batch could be reused by an accept in the same batch, and a stale event would then reach the wrong connection.
+- Who has done its share (`BUDGET` in flow) and could go on says `defer` and is resumed after everybody else had a turn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Final, Protocol
 
 from lbproxy.net.pipes import PipePool
 from lbproxy.net.syscalls import Epoll, embed
-from lbproxy.net.timers import NEVER, Timed, Wheel
+from lbproxy.net.timers import NEVER, Timer, TimerWheel
 
 log = logging.getLogger(__name__)
 _clock: Final = monotonic
@@ -38,7 +38,7 @@ URGENT: Final = select.EPOLLPRI
 NEWS: Final = IN | HANGUP | URGENT
 """There is something to read, be it only the end."""
 STRANGE: Final = HANGUP | URGENT
-GONE: Final = select.EPOLLHUP | select.EPOLLERR
+HANGUP_OR_ERROR: Final = select.EPOLLHUP | select.EPOLLERR
 FAULT: Final = select.EPOLLERR
 """A reset or a timeout; HUP alone comes also when both ends have sent FIN, which is nothing to worry about."""
 EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
@@ -50,14 +50,14 @@ _WORTH: Final = 4
 
 
 class Closeable(Protocol):
-    """A socket, as far as `bury` needs one."""
+    """A socket, as far as `close_later` needs one."""
 
     def close(self) -> None:
         """Close it."""
 
 
 class Loop(Protocol):
-    """What the engine uses of the event loop."""
+    """What the poller uses of the event loop."""
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> object:
         """Call `callback` whenever `fd` is readable."""
@@ -79,7 +79,7 @@ class Cancellable(Protocol):
         """Never call back."""
 
 
-class Watched(Timed):
+class Handler(Timer):
     """Something that has sockets in the set and times in the wheel."""
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class Watched(Timed):
         raise NotImplementedError
 
     def resume(self) -> None:
-        """Go on after `Engine.again`."""
+        """Go on after `Poller.defer`."""
         raise NotImplementedError
 
     def crashed(self) -> None:
@@ -97,7 +97,7 @@ class Watched(Timed):
         raise NotImplementedError
 
 
-class Engine:
+class Poller:
     """The set, the pipes and the timers of all connections."""
 
     def __init__(self, loop: Loop) -> None:
@@ -105,15 +105,15 @@ class Engine:
         self.marks: bytearray | mmap = bytearray()
         """Where links that are kept mark what they hold (`marks`)."""
         self.pipes = PipePool()
-        self.wheel = Wheel()
+        self.timers = TimerWheel()
         self._loop = loop
         self._epoll = Epoll()
         self._poll = self._epoll.poll
         self._wait = self._epoll.wait
         self._due = self._epoll.due
-        self._watched: list[Watched | None] = [None] * 1024
-        self._hungry: list[Watched] = []
-        self._buried: list[Closeable] = []
+        self._handlers: list[Handler | None] = [None] * 1024
+        self._run_queue: list[Handler] = []
+        self._closing: list[Closeable] = []
         self._in_batch = False
         self._called_soon = False
         self._closed = False
@@ -132,7 +132,7 @@ class Engine:
             self._loop.remove_reader(self._epoll.fileno())
         if self._timer is not None:
             self._timer.cancel()
-        self._bury_all()
+        self._close_all()
         self._epoll.close()
         self.pipes.close()
 
@@ -145,40 +145,40 @@ class Engine:
             self._now = _clock()
         return self._now
 
-    def add(self, fd: int, watched: Watched, events: int = EDGES) -> None:
-        """Register `fd`; its events go to `watched`."""
-        self.pass_on(fd, watched)
+    def add(self, fd: int, handler: Handler, events: int = EDGES) -> None:
+        """Register `fd`; its events go to `handler`."""
+        self.reassign(fd, handler)
         self._epoll.register(fd, events)
 
-    def pass_on(self, fd: int, watched: Watched) -> None:
-        """Let the events of a registered `fd` go to `watched` from now on."""
-        while fd >= len(self._watched):
-            self._watched.extend([None] * len(self._watched))
-        self._watched[fd] = watched
+    def reassign(self, fd: int, handler: Handler) -> None:
+        """Let the events of a registered `fd` go to `handler` from now on."""
+        while fd >= len(self._handlers):
+            self._handlers.extend([None] * len(self._handlers))
+        self._handlers[fd] = handler
 
     def remove(self, fd: int) -> None:
         """Take a descriptor out that stays open."""
-        self._watched[fd] = None
+        self._handlers[fd] = None
         self._epoll.unregister(fd)
 
-    def bury(self, fd: int, sock: Closeable) -> None:
+    def close_later(self, fd: int, sock: Closeable) -> None:
         """Close `sock`, whose descriptor is `fd`, when the batch at hand is done; it hears no more events."""
-        if fd < len(self._watched):
-            self._watched[fd] = None
+        if fd < len(self._handlers):
+            self._handlers[fd] = None
         if self._in_batch:
-            self._buried.append(sock)
+            self._closing.append(sock)
         else:
             sock.close()
 
-    def again(self, watched: Watched) -> None:
-        """Have `watched.resume()` called when everybody else had a turn."""
-        self._hungry.append(watched)
+    def defer(self, handler: Handler) -> None:
+        """Have `handler.resume()` called when everybody else had a turn."""
+        self._run_queue.append(handler)
         if not self._in_batch:
             self._call_soon()
 
-    def at(self, item: Timed, when: float) -> None:
+    def at(self, item: Timer, when: float) -> None:
         """Have `item.due()` called at `when` (time.monotonic)."""
-        self.wheel.put(item, when, self.now)
+        self.timers.put(item, when, self.now)
         if when < self._timer_at:
             self._arm()
 
@@ -197,30 +197,30 @@ class Engine:
         """Wait for what the set has to tell and handle it, until the loop has something to do; it calls this again."""
         self._in_batch = True
         while True:
-            self._handle(self._poll() if self._hungry else self._wait())
+            self._handle(self._poll() if self._run_queue else self._wait())
             if self._due():
                 break
         self._batch_ends()
 
     def _handle(self, events: tuple[int, ...]) -> None:
-        watched = self._watched
+        handler = self._handlers
         self._now = 0.0
         for at in range(0, len(events), 2):
             fd = events[at]
-            item = watched[fd]
+            item = handler[fd]
             if item is not None:
                 try:
                     item.ready(fd, events[at + 1])
                 except Exception:
                     self._crashed(item)
-        if self._hungry:
-            self._feed()
-        if self._buried:
-            self._bury_all()
+        if self._run_queue:
+            self._run_deferred()
+        if self._closing:
+            self._close_all()
 
     def _batch_ends(self) -> None:
         self._in_batch = False
-        if self._hungry:
+        if self._run_queue:
             self._call_soon()
 
     def _call_soon(self) -> None:
@@ -228,18 +228,18 @@ class Engine:
             self._called_soon = True
             self._loop.call_soon(self.turn)
 
-    def _feed(self) -> None:
-        hungry = self._hungry
-        self._hungry = []
-        for item in hungry:
+    def _run_deferred(self) -> None:
+        queue = self._run_queue
+        self._run_queue = []
+        for item in queue:
             try:
                 item.resume()
             except Exception:
                 self._crashed(item)
 
-    def _bury_all(self) -> None:
-        buried = self._buried
-        self._buried = []
+    def _close_all(self) -> None:
+        buried = self._closing
+        self._closing = []
         for sock in buried:
             sock.close()
 
@@ -247,7 +247,7 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._timer_at = self.wheel.next()
+        self._timer_at = self.timers.next()
         if self._timer_at != NEVER:
             self._timer = self._loop.call_later(max(0.0, self._timer_at - _clock()), self._tick)
 
@@ -256,22 +256,22 @@ class Engine:
         self.turn()  # after a stall (a stopped machine) much is overdue that has been answered meanwhile
         self._in_batch = True
         self._now = now = _clock()
-        for item in self.wheel.expire(now):
+        for item in self.timers.expire(now):
             try:
                 when = item.due(now)
             except Exception:
-                if isinstance(item, Watched):
+                if isinstance(item, Handler):
                     self._crashed(item)
                 else:
                     log.exception("a timer met a bug")
             else:
                 if when != NEVER:
-                    self.wheel.put(item, when, now)
-        self._bury_all()
+                    self.timers.put(item, when, now)
+        self._close_all()
         self._batch_ends()
         self._arm()
 
-    def _crashed(self, item: Watched) -> None:
+    def _crashed(self, item: Handler) -> None:
         log.exception("a connection met a bug and is closed")  # noqa: LOG004 (called from handlers only)
         try:
             item.crashed()

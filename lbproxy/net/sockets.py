@@ -21,7 +21,7 @@ _CLIENT_IDLE: Final = 60
 """Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
 _LISTENS: Final = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it."""
-FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What the system answers when it has no descriptor or memory left: nobody's fault, and soon over."""
 
 
@@ -55,8 +55,10 @@ def listen(proxy: str, address: Address) -> SocketType:
         return _listen(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and _taken_everywhere(address.port):
-            raise YieldError(f"{proxy}: {address} is left to the program that listens on port {address.port} of every "
-                             "address, as the kube-apiserver of a master does") from None
+            raise YieldError(
+                f"{proxy}: {address} is left to the program that listens on port {address.port} of every "
+                "address, as the kube-apiserver of a master does"
+            ) from None
         raise BindError(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
 
 

@@ -20,7 +20,7 @@ _FAR: Final = 10.0
 NEVER: Final = float("inf")
 
 
-class Timed:
+class Timer:
     """Something with a next time to be looked at."""
 
     __slots__ = ("slot",)
@@ -34,14 +34,14 @@ class Timed:
         raise NotImplementedError
 
 
-class Wheel:
+class TimerWheel:
     """The slots, and a heap of the ticks that have one."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, set[Timed]] = {}
+        self._slots: dict[int, set[Timer]] = {}
         self._ticks: list[int] = []
 
-    def put(self, item: Timed, when: float, now: float) -> None:
+    def put(self, item: Timer, when: float, now: float) -> None:
         """Have `item` expire at `when` (seconds, any clock that `now` is of), or earlier if that is where it stands.
 
         Whoever is called early says when to come again. So a time that is put off and off again, as nearly every one
@@ -60,7 +60,7 @@ class Wheel:
         else:
             slot.add(item)
 
-    def drop(self, item: Timed) -> None:
+    def drop(self, item: Timer) -> None:
         """Take `item` out, wherever it stands."""
         if item.slot:
             slot = self._slots.get(item.slot)
@@ -77,9 +77,9 @@ class Wheel:
             del self._slots[heappop(self._ticks)]
         return NEVER
 
-    def expire(self, now: float) -> list[Timed]:
+    def expire(self, now: float) -> list[Timer]:
         """Take out and return every item whose time has come."""
-        expired: list[Timed] = []
+        expired: list[Timer] = []
         last = int(now * _PER_SECOND)
         while self._ticks and self._ticks[0] <= last:
             for item in self._slots.pop(heappop(self._ticks)):

@@ -1,4 +1,4 @@
-"""The data plane of one process: owns the engine, the frontends and every task; starts, applies, drains, stops."""
+"""The data plane of one process: owns the poller, the proxies and every task; starts, applies, drains, stops."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 from lbproxy import __version__
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
-from lbproxy.checks.monitor import Attendant, Known, look_up, rehearse
+from lbproxy.checks.monitor import Known, Monitor, look_up, rehearse
 from lbproxy.config.diff import diff
-from lbproxy.config.model import Address, Config, Proxy
-from lbproxy.handover.inherit import Frozen, Heritage, adopt
-from lbproxy.handover.keeper import MARKS, Keeper, Store, stored_name
+from lbproxy.config.model import Address, Config, ProxyConfig
+from lbproxy.handover.inherit import Frozen, Inherited, adopt
+from lbproxy.handover.keeper import MARKS, FdStore, Keeper, stored_name
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import Parcel
 from lbproxy.handover.revive import parcel_of
 from lbproxy.net import sockets as socks
-from lbproxy.net.poller import Engine
+from lbproxy.net.poller import Poller
 from lbproxy.process.identity import node_id
-from lbproxy.proxy.listener import Gate
-from lbproxy.proxy.proxy import SHUTDOWN, Frontend
+from lbproxy.proxy.listener import ConnectionLimit
+from lbproxy.proxy.proxy import SHUTDOWN, Proxy
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.proxy.session import Session
 from lbproxy.status.snapshot import ConnectionView, ReloadView, Snapshot
@@ -37,30 +37,30 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """The data plane in this process; see `plane.Plane` for what each verb promises."""
+    """The data plane in this process; see `dataplane.DataPlane` for what each verb promises."""
 
-    def __init__(self, config: Config, heritage: Heritage | None = None, store: Store | None = None) -> None:
-        """`heritage` is what a predecessor has left; `store` keeps connections for a successor."""
+    def __init__(self, config: Config, inherited: Inherited | None = None, store: FdStore | None = None) -> None:
+        """`inherited` is what a predecessor has left; `store` keeps connections for a successor."""
         self._config = config
-        self._heritage = heritage or Heritage()
+        self._inherited = inherited or Inherited()
         self._store = store
         self._keeper: Keeper | None = None
         self._frozen: list[Frozen] = []
         self._still = False
         self.marks: Marks | None = None
         """Of the connections that are kept, None when none are."""
-        self._inherited = dict(self._heritage.listeners)
+        self._sockets = dict(self._inherited.listeners)
         self._generation = 1
         self._started = monotonic()
-        self._frontends: dict[str, Frontend] = {}
-        self._leaving: list[Frontend] = []
+        self._proxies: dict[str, Proxy] = {}
+        self._leaving: list[Proxy] = []
         self._tasks, self._end = Tasks(), Tasks()
-        self._attendants: dict[Server, Attendant] = {}
+        self._monitors: dict[Server, Monitor] = {}
         self._stopped = True  # there is nothing to stop yet
 
     def inherit(self, listeners: Mapping[Address, SocketType]) -> None:
         """Use these sockets, which listen already, in place of binding their addresses in the next `apply`."""
-        self._inherited.update(listeners)
+        self._sockets.update(listeners)
 
     async def start(self) -> None:
         """Bind every listen address and begin to serve. Raises LbproxyError, with nothing left bound."""
@@ -72,58 +72,62 @@ class App:
         rehearse(self._config)
         known = await look_up(server for proxy in self._config.proxies.values() for server in proxy.servers)
         self._bound = self._bind({a: name for name, proxy in self._config.proxies.items() for a in proxy.listen})
-        self._engine = engine = Engine(asyncio.get_running_loop())
+        self._poller = poller = Poller(asyncio.get_running_loop())
         # To be closed before the loop is (`calls.embed`): whoever ends the loop cancels what still runs in it.
-        self._end.spawn(asyncio.Event().wait(), "engine").add_done_callback(lambda _: engine.close())
+        self._end.spawn(asyncio.Event().wait(), "poller").add_done_callback(lambda _: poller.close())
         self._stopped = False
-        self._gate = Gate.for_process()
+        self._limit = ConnectionLimit.for_process()
         for name in self._config.proxies:
             self._open(name, known)
-        self.marks = self._heritage.marks
+        self.marks = self._inherited.marks
         if self.marks is None and self._store is not None:
-            self.marks = Marks.create(self._gate.limit)
+            self.marks = Marks.create(self._limit.limit)
             self._store.store(MARKS, [self.marks.fd])
         if self.marks is not None:
-            self._engine.marks = self.marks.page
+            self._poller.marks = self.marks.page
 
     def serve(self) -> None:
         """Do the rest of `start`: accept, and let the connections of a predecessor go on."""
-        heritage, self._heritage = self._heritage, Heritage()
-        for server in heritage.state.get("drained", ()):
+        inherited, self._inherited = self._inherited, Inherited()
+        for server in inherited.state.get("drained", ()):
             self._drain(server, True)
-        self._frozen = adopt(heritage, self._engine, self.marks, self._frontend_of)
+        self._frozen = adopt(inherited, self._poller, self.marks, self._proxy_of)
         if self._store is not None and self.marks is not None:
             keeper = self._keeper = Keeper(self._store, self.marks, self._sessions, self.state)
-            keeper.begin(heritage.carriers)
+            keeper.begin(inherited.carriers)
             self._tasks.spawn(self._keep(keeper), "keep")
         for name, proxy in self._config.proxies.items():
             for address in proxy.listen:
-                self._frontends[name].listen(address, self._bound.pop(address))
-        for address, sock in self._inherited.items():
+                self._proxies[name].listen(address, self._bound.pop(address))
+        for address, sock in self._sockets.items():
             log.info("no longer listening on %s", address)
             sock.close()
             self._forget(address)
-        self._inherited.clear()
+        self._sockets.clear()
         self._settle()
         self.thaw()
 
-    def _frontend_of(self, proxy: str) -> Frontend:
+    def _proxy_of(self, proxy: str) -> Proxy:
         """Return the proxy of that name; for one that is no longer configured, one to end its connections in."""
         for frontend in self._all():
             if frontend.name == proxy:
                 return frontend
-        settings = Proxy(listen=(), servers=())
+        settings = ProxyConfig(listen=(), servers=())
         pool = Pool(settings, node_id(self._config), monotonic())
-        self._leaving.append(Frontend(proxy, settings, self._engine, self._gate, pool, self._failed))
+        self._leaving.append(Proxy(proxy, settings, self._poller, self._limit, pool, self._failed))
         return self._leaving[-1]
 
     def _sessions(self) -> Iterator[Session]:
         return (session for frontend in self._all() for session in frontend.sessions)
 
     def state(self) -> dict[str, Any]:
-        """Return what a successor must know besides the connections; see `inherit.Heritage`."""
-        drained = {server.name for frontend in self._frontends.values()
-                   for server in frontend.upstream.pool.servers if server.manual}
+        """Return what a successor must know besides the connections; see `inherit.Inherited`."""
+        drained = {
+            server.name
+            for frontend in self._proxies.values()
+            for server in frontend.backend.pool.servers
+            if server.manual
+        }
         return {"drained": sorted(drained), "carrier": self._keeper.number if self._keeper else 0}
 
     async def _keep(self, keeper: Keeper) -> None:
@@ -134,13 +138,16 @@ class App:
 
     def listeners(self) -> dict[Address, SocketType]:
         """Return the listening sockets."""
-        return {address: listener.sock for frontend in self._frontends.values()
-                for address, listener in frontend.listeners.items()}
+        return {
+            address: listener.sock
+            for frontend in self._proxies.values()
+            for address, listener in frontend.listeners.items()
+        }
 
     def freeze(self) -> list[Parcel]:
         """Stop all movement and accepting; returns every connection, to be handed over."""
         self._still = True
-        for frontend in self._frontends.values():
+        for frontend in self._proxies.values():
             for listener in frontend.listeners.values():
                 listener.pause()
         self._frozen = [(session, *session.freeze()) for session in list(self._sessions())]
@@ -155,7 +162,7 @@ class App:
             except Exception:
                 log.exception("a connection met a bug and is closed")
                 session.crashed()
-        for frontend in self._frontends.values():
+        for frontend in self._proxies.values():
             for listener in frontend.listeners.values():
                 listener.go_on()
 
@@ -169,7 +176,7 @@ class App:
         return True
 
     def _bind(self, wanted: Mapping[Address, str]) -> dict[Address, SocketType]:
-        inherited = {address: self._inherited.pop(address) for address in wanted if address in self._inherited}
+        inherited = {address: self._sockets.pop(address) for address in wanted if address in self._sockets}
         bound = socks.listen_all({a: name for a, name in wanted.items() if a not in inherited})
         if self._store is not None:
             for address, sock in bound.items():
@@ -183,18 +190,18 @@ class App:
     def _open(self, name: str, known: Known) -> None:
         settings = self._config.proxies[name]
         pool = Pool(settings, node_id(self._config), monotonic())
-        frontend = Frontend(name, settings, self._engine, self._gate, pool, self._failed)
-        self._frontends[name] = frontend
+        frontend = Proxy(name, settings, self._poller, self._limit, pool, self._failed)
+        self._proxies[name] = frontend
         for server in pool.servers:
             self._attend(frontend, server, known)
 
-    def _attend(self, frontend: Frontend, server: Server, known: Known) -> None:
-        self._attendants[server] = Attendant(self._tasks, frontend.upstream, server, known)
+    def _attend(self, frontend: Proxy, server: Server, known: Known) -> None:
+        self._monitors[server] = Monitor(self._tasks, frontend.backend, server, known)
 
     def _failed(self, server: Server) -> None:
-        attendant = self._attendants.get(server)
+        attendant = self._monitors.get(server)
         if attendant is not None:
-            attendant.poke()
+            attendant.hurry()
 
     def _settle(self) -> None:
         for frontend in self._all():
@@ -212,42 +219,42 @@ class App:
         self._config = config
         self._generation += 1
         for name, proxy in config.proxies.items():
-            if name in self._frontends:
-                self._reconcile(self._frontends[name], proxy, known)
+            if name in self._proxies:
+                self._reconcile(self._proxies[name], proxy, known)
             else:
                 self._open(name, known)
         for move in plan.moved:
-            listener = self._frontends[move.source].take_listener(move.address)
-            self._frontends[move.target].adopt(move.address, listener)
+            listener = self._proxies[move.source].take_listener(move.address)
+            self._proxies[move.target].adopt(move.address, listener)
         for each in plan.proxies:
             for address in each.listen_opened:
-                self._frontends[each.name].listen(address, bound[address])
+                self._proxies[each.name].listen(address, bound[address])
             for address in each.listen_closed:
-                self._frontends[each.name].close_listener(address)
+                self._proxies[each.name].close_listener(address)
                 self._forget(address)
             if each.new is None:
-                self._retire(self._frontends.pop(each.name))
-        self._frontends = {name: self._frontends[name] for name in config.proxies}
+                self._retire(self._proxies.pop(each.name))
+        self._proxies = {name: self._proxies[name] for name in config.proxies}
         self._settle()
         return plan.lines()
 
-    def _reconcile(self, frontend: Frontend, settings: Proxy, known: Known) -> None:
-        old = {server: server.settings for server in frontend.upstream.pool.servers}
-        health = frontend.upstream.settings.health
+    def _reconcile(self, frontend: Proxy, settings: ProxyConfig, known: Known) -> None:
+        old = {server: server.settings for server in frontend.backend.pool.servers}
+        health = frontend.backend.settings.health
         added, removed = frontend.reconcile(settings, node_id(self._config))
         for server in removed:
-            self._attendants.pop(server).stop()
-        for server in frontend.upstream.pool.servers:
+            self._monitors.pop(server).stop()
+        for server in frontend.backend.pool.servers:
             if server in added:
                 self._attend(frontend, server, known)
             elif settings.health != health or server.settings.down != old[server].down:
-                self._attendants[server].check()
+                self._monitors[server].check()
         for server in removed:
             frontend.retire(server)
 
-    def _retire(self, frontend: Frontend) -> None:
-        for server in frontend.upstream.pool.servers:
-            self._attendants.pop(server).stop()
+    def _retire(self, frontend: Proxy) -> None:
+        for server in frontend.backend.pool.servers:
+            self._monitors.pop(server).stop()
             frontend.retire(server)
         self._leaving = [each for each in (*self._leaving, frontend) if each.sessions]
 
@@ -256,9 +263,13 @@ class App:
         now = monotonic()
         self._leaving = [frontend for frontend in self._leaving if frontend.sessions]
         return Snapshot(
-            version=__version__, pid=os.getpid(), uptime_seconds=now - self._started, generation=self._generation,
-            config=ReloadView(file=""), loop_lag_seconds=0.0,
-            proxies=tuple(frontend.view(now) for frontend in self._frontends.values()),
+            version=__version__,
+            pid=os.getpid(),
+            uptime_seconds=now - self._started,
+            generation=self._generation,
+            config=ReloadView(file=""),
+            loop_lag_seconds=0.0,
+            proxies=tuple(frontend.view(now) for frontend in self._proxies.values()),
         )
 
     async def connections(self) -> list[ConnectionView]:
@@ -266,23 +277,26 @@ class App:
         now = monotonic()
         return [view for frontend in self._all() for view in frontend.connections(now)]
 
-    def _all(self) -> list[Frontend]:
-        return [*self._frontends.values(), *self._leaving]
+    def _all(self) -> list[Proxy]:
+        return [*self._proxies.values(), *self._leaving]
 
     async def set_drain(self, server: str, drain: bool) -> bool:
         """Take `server` out of rotation in every proxy that has it, or put it back; False if none has it."""
         return self._drain(server, drain)
 
     def _drain(self, server: str, drain: bool) -> bool:
-        found = [(frontend, match) for frontend in self._frontends.values()
-                 if (match := frontend.upstream.pool.find(server)) is not None]
+        found = [
+            (frontend, match)
+            for frontend in self._proxies.values()
+            if (match := frontend.backend.pool.find(server)) is not None
+        ]
         for frontend, match in found:
             frontend.set_drain(match, drain)
         return bool(found)
 
     async def rebalance(self, dry_run: bool) -> dict[str, int]:
         """Close quiet surplus connections once, or only count them; returns how many, by server name."""
-        return sum_up(frontend.rebalance(dry_run=dry_run) for frontend in self._frontends.values())
+        return sum_up(frontend.rebalance(dry_run=dry_run) for frontend in self._proxies.values())
 
     async def stop(self, timeout: float) -> None:
         """Stop accepting, let connections end for at most `timeout` seconds, then cut what is left."""
@@ -292,7 +306,7 @@ class App:
             for address in list(frontend.listeners):
                 frontend.close_listener(address)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._gate.emptied(), timeout)
+            await asyncio.wait_for(self._limit.emptied(), timeout)
         self._stopped = True
         for frontend in self._all():
             frontend.close(SHUTDOWN)

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from lbproxy.config.model import Config
 from lbproxy.errors import HandoverError, LbproxyError, YieldError
-from lbproxy.handover.inherit import Heritage
+from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import CONFIG
 from lbproxy.handover.parcel import memfd
 from lbproxy.handover.upgrade import Handed, Predecessor, Successor
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
-from lbproxy.process.plane import Plane
-from lbproxy.process.reload import Reloader, Verdict
+from lbproxy.process.dataplane import DataPlane
+from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
 from lbproxy.status.control import ControlServer
 from lbproxy.status.render import conns_json, status_json
@@ -46,8 +46,16 @@ class Daemon:
     It is also what the admin endpoint reads its snapshots from.
     """
 
-    def __init__(self, config: Config, file: str, plane: Plane, notifier: Notifier, *, control: str | None = None,
-                 error: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        file: str,
+        plane: DataPlane,
+        notifier: Notifier,
+        *,
+        control: str | None = None,
+        error: str | None = None,
+    ) -> None:
         """`control` replaces the path in `config`; `error` says why `config` is an older one than the file's."""
         self._plane = plane
         self._file = file
@@ -64,20 +72,20 @@ class Daemon:
         self._upgrading: asyncio.Task[Any] | None = None
         self._gone = False  # to a successor: every socket is its own now
 
-    async def run(self, predecessor: Predecessor | None = None, heritage: Heritage | None = None) -> int:
+    async def run(self, predecessor: Predecessor | None = None, inherited: Inherited | None = None) -> int:
         """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start, 69 if the port is another's.
 
-        With a `predecessor`, take over from it; the rest of what it has goes into `heritage`.
+        With a `predecessor`, take over from it; the rest of what it has goes into `inherited`.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self.reload(), "reload"))
         try:
-            if predecessor is not None and heritage is not None and isinstance(self._plane, App):
+            if predecessor is not None and inherited is not None and isinstance(self._plane, App):
                 await self._plane.prepare()
                 predecessor.ready()
-                predecessor.connections(heritage)
+                predecessor.connections(inherited)
                 predecessor.have()
                 self._plane.serve()
                 await self._control.start(self._tasks, take_over=True)
@@ -166,12 +174,12 @@ class Daemon:
         """Take `server` out of rotation or put it back; False if there is none of that name."""
         return await self._plane.set_drain(server, drain)
 
-    async def reload(self) -> Verdict:
+    async def reload(self) -> ReloadResult:
         """Read the configuration again and go over to it, or say why not."""
         await self._started.wait()
         async with self._one_at_a_time:
             if self._gone:
-                return Verdict(applied=False, lines=("another process has taken over meanwhile: ask again",))
+                return ReloadResult(applied=False, lines=("another process has taken over meanwhile: ask again",))
             if not self._stop.is_set():
                 self._notifier.reloading()
             verdict = await self._reloader.reload()
@@ -279,5 +287,12 @@ class Daemon:
         async def upgrade(_arguments: dict[str, Any]) -> dict[str, Any]:
             return asdict(await self.upgrade())
 
-        return {"status": status, "conns": conns, "reload": reload, "drain": drain, "ready": ready,
-                "rebalance": rebalance, "upgrade": upgrade}
+        return {
+            "status": status,
+            "conns": conns,
+            "reload": reload,
+            "drain": drain,
+            "ready": ready,
+            "rebalance": rebalance,
+            "upgrade": upgrade,
+        }

@@ -32,7 +32,7 @@ _COMPARED_BYTES = 16 * 2**20  # far over what `load` accepts
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReloadResult:
     """What became of a reload: what changed, or why it was refused, a line each."""
 
     applied: bool
@@ -45,8 +45,9 @@ class Reloader:
     `apply` goes over to a configuration and returns what changed; when it raises an LbproxyError nothing has changed.
     """
 
-    def __init__(self, file: str, config: Config, apply: Callable[[Config], Awaitable[list[str]]],
-                 error: str | None = None) -> None:
+    def __init__(
+        self, file: str, config: Config, apply: Callable[[Config], Awaitable[list[str]]], error: str | None = None
+    ) -> None:
         """`error` tells that `config` is not what the file says, which was refused for it."""
         self.config = config
         self._file = file
@@ -71,11 +72,11 @@ class Reloader:
             reloads=dict(self._results),
         )
 
-    async def reload(self) -> Verdict:
+    async def reload(self) -> ReloadResult:
         """Read the file and go over to it; whoever comes meanwhile waits, and then reads again."""
         async with self._one_at_a_time:
             if self._closed:
-                return Verdict(applied=False, lines=("the daemon is stopping",))
+                return ReloadResult(applied=False, lines=("the daemon is stopping",))
             self._seen = _digest(self._file)
             try:
                 config = load(self._file)
@@ -92,19 +93,19 @@ class Reloader:
             self._results["success"] += 1
             for line in lines:
                 log.info("%s", line)
-            return Verdict(applied=True, lines=tuple(lines))
+            return ReloadResult(applied=True, lines=tuple(lines))
 
     async def close(self) -> None:
         """Wait for a reload under way and refuse all later ones."""
         async with self._one_at_a_time:
             self._closed = True
 
-    def _refused(self, why: list[str]) -> Verdict:
+    def _refused(self, why: list[str]) -> ReloadResult:
         self._error = "\n".join(why)
         self._results["failure"] += 1
         for line in why:
             log.error("refused, the old configuration keeps running: %s", line)
-        return Verdict(applied=False, lines=tuple(why))
+        return ReloadResult(applied=False, lines=tuple(why))
 
     async def watch(self, reload: Callable[[], Awaitable[object]]) -> None:
         """Call `reload` whenever the content of the file has changed; idle while the configuration says `watch: false`.

@@ -13,13 +13,13 @@ import uvloop
 from lbproxy.config.load import load, loads
 from lbproxy.config.model import Config, Log
 from lbproxy.errors import ConfigError, HandoverError
-from lbproxy.handover.inherit import Heritage, drop, from_fds
+from lbproxy.handover.inherit import Inherited, drop, from_fds
 from lbproxy.handover.keeper import carrier_name
 from lbproxy.handover.upgrade import Predecessor
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
 from lbproxy.process.daemon import Daemon
-from lbproxy.process.plane import Plane
+from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.systemd import Notifier, listen_fds
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ def main(file: str, control: str | None = None) -> int:
     _raise_fd_limit()
     predecessor = Predecessor.there()
     try:
-        heritage = predecessor.hello() if predecessor else from_fds(listen_fds())
-        config, error = _configuration(file, heritage)
+        inherited = predecessor.hello() if predecessor else from_fds(listen_fds())
+        config, error = _configuration(file, inherited)
     except (ConfigError, HandoverError) as problem:
         if predecessor:
             predecessor.refuse(str(problem))
@@ -45,35 +45,41 @@ def main(file: str, control: str | None = None) -> int:
     if error:
         log.error("%s\nthe configuration that was in force before goes on", error)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return uvloop.run(_serve(config, file, control, error, predecessor, heritage))
+    return uvloop.run(_serve(config, file, control, error, predecessor, inherited))
 
 
-def _configuration(file: str, heritage: Heritage) -> tuple[Config, str | None]:
+def _configuration(file: str, inherited: Inherited) -> tuple[Config, str | None]:
     """Return the configuration and, if it is the one of the last process because the file is broken, why that is."""
     try:
         return load(file), None
     except ConfigError as error:
-        if not heritage.config:
+        if not inherited.config:
             raise
-        return loads(heritage.config, file), str(error)
+        return loads(inherited.config, file), str(error)
 
 
-async def _serve(config: Config, file: str, control: str | None, error: str | None,
-                 predecessor: Predecessor | None, heritage: Heritage) -> int:
+async def _serve(
+    config: Config,
+    file: str,
+    control: str | None,
+    error: str | None,
+    predecessor: Predecessor | None,
+    inherited: Inherited,
+) -> int:
     notifier = Notifier()
     workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
-    plane: Plane
+    plane: DataPlane
     if workers == 1:
-        plane = App(config, heritage, notifier if notifier.keeps else None)
+        plane = App(config, inherited, notifier if notifier.keeps else None)
     else:
-        from lbproxy.process.fleet import Fleet  # no restart without handover should pay for it
+        from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
 
-        drop([*heritage.rested, *heritage.kept])  # one process has left them, and several cannot go on with them
-        for number in heritage.carriers:
+        drop([*inherited.rested, *inherited.kept])  # one process has left them, and several cannot go on with them
+        for number in inherited.carriers:
             notifier.forget(carrier_name(number))
-        plane = Fleet(config, workers, heritage.listeners)
+        plane = Supervisor(config, workers, inherited.listeners)
     daemon = Daemon(config, file, plane, notifier, control=control, error=error)
-    return await daemon.run(predecessor, heritage)
+    return await daemon.run(predecessor, inherited)
 
 
 def _raise_fd_limit() -> None:

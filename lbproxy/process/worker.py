@@ -1,4 +1,4 @@
-"""One of several worker processes, from both ends: `Worker` in the parent, `serve` with an `App` in the process itself.
+"""One of several worker processes, from both ends: `WorkerProcess` in the parent, `serve` with an `App` in the process.
 
 Two inherited sockets connect them. Over the stream go pickled calls and answers, each with its length in front and
 with a number that tells which answer is to which call (both ends are the same program of the same version, and nobody
@@ -23,7 +23,7 @@ import uvloop
 
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
-from lbproxy.handover.inherit import Heritage
+from lbproxy.handover.inherit import Inherited
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
 from lbproxy.tasks import Tasks
@@ -58,7 +58,7 @@ def send_listeners(channel: socket.socket, listeners: dict[Address, SocketType])
     """Send listening sockets, in the order of `listeners`."""
     fds = [sock.fileno() for sock in listeners.values()]
     for at in range(0, len(fds), _FDS_PER_MESSAGE):
-        socket.send_fds(channel, [b"l"], fds[at:at + _FDS_PER_MESSAGE])
+        socket.send_fds(channel, [b"l"], fds[at : at + _FDS_PER_MESSAGE])
 
 
 def receive_listeners(channel: socket.socket, addresses: list[Address]) -> dict[Address, SocketType]:
@@ -69,7 +69,7 @@ def receive_listeners(channel: socket.socket, addresses: list[Address]) -> dict[
     return {address: SocketType(fileno=fd) for address, fd in zip(addresses, fds, strict=True)}
 
 
-class Worker:
+class WorkerProcess:
     """One worker process, seen from the parent."""
 
     def __init__(self, number: int, tasks: Tasks) -> None:
@@ -91,8 +91,13 @@ class Worker:
                 self._channel.setblocking(False)
                 reader, self._writer = await asyncio.open_connection(sock=calls)
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "lbproxy.process.worker", str(its_calls.fileno()), str(its_channel.fileno()),
-                    pass_fds=(its_calls.fileno(), its_channel.fileno()))
+                    sys.executable,
+                    "-m",
+                    "lbproxy.process.worker",
+                    str(its_calls.fileno()),
+                    str(its_channel.fileno()),
+                    pass_fds=(its_calls.fileno(), its_channel.fileno()),
+                )
         except OSError as error:
             raise LbproxyError(f"no process for worker {self.number}: {error.strerror}") from None
         self.pid = self._process.pid
@@ -114,8 +119,13 @@ class Worker:
         if future is not None and not future.done():
             future.set_result(answer)
 
-    async def call(self, verb: str, *arguments: object, listeners: Mapping[Address, SocketType] | None = None,
-                   patience: float = PATIENCE) -> Any:
+    async def call(
+        self,
+        verb: str,
+        *arguments: object,
+        listeners: Mapping[Address, SocketType] | None = None,
+        patience: float = PATIENCE,
+    ) -> Any:
         """Have the worker's App do `verb`; returns what it returned. Raises LbproxyError, also if none is there."""
         writer, channel = self._writer, self._channel
         if writer is None or channel is None or writer.is_closing():
@@ -185,7 +195,7 @@ async def serve(calls: socket.socket, channel: socket.socket) -> None:
             if verb not in VERBS:
                 raise LbproxyError(f"unknown call {verb!r}")
             if app is None:
-                app, arguments = App(arguments[0], Heritage(listeners)), ()
+                app, arguments = App(arguments[0], Inherited(listeners)), ()
             else:
                 app.inherit(listeners)
             tasks.spawn(answer(app, number, verb, arguments), verb)

@@ -6,29 +6,38 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Any
 
-from lbproxy.balance.health import Flip, Outcome, Sign, Verdict
+from lbproxy.balance.health import CheckResult, State, TrafficResult, Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
-from lbproxy.config.model import Proxy
+from lbproxy.config.model import ProxyConfig
 from lbproxy.proxy.proxy_protocol import header
 
 
-class Upstream:
+class Backend:
     """What dialling, sessions and checks share of a proxy.
 
     `flipped` is called with every change of a server's state; `failed` with every failure that traffic has met, so
     that a check can be brought forward or a name looked up again.
     """
 
-    __slots__ = ("_preface", "_settings", "connect_deadline", "failed", "first_byte_timeout", "flipped",
-                 "max_connections", "name", "pool")
+    __slots__ = (
+        "_preface",
+        "_settings",
+        "connect_deadline",
+        "failed",
+        "first_byte_timeout",
+        "flipped",
+        "max_connections",
+        "name",
+        "pool",
+    )
 
     def __init__(
         self,
         name: str,
-        settings: Proxy,
+        settings: ProxyConfig,
         pool: Pool,
-        flipped: Callable[[Server, Flip], None],
+        flipped: Callable[[Server, Transition], None],
         failed: Callable[[Server], None],
     ) -> None:
         self.name = name
@@ -38,22 +47,22 @@ class Upstream:
         self.failed = failed
 
     @property
-    def settings(self) -> Proxy:
+    def settings(self) -> ProxyConfig:
         """What was asked; what every connection asks for stands beside it, since a dataclass is not compiled."""
         return self._settings
 
     @settings.setter
-    def settings(self, settings: Proxy) -> None:
+    def settings(self, settings: ProxyConfig) -> None:
         self._settings = settings
         self._preface = settings.proxy_protocol
         self.connect_deadline = settings.connect_deadline
         self.first_byte_timeout = settings.first_byte_timeout
         self.max_connections = settings.max_connections
 
-    def observe(self, server: Server, evidence: Outcome | Sign, now: float) -> None:
+    def observe(self, server: Server, evidence: CheckResult | TrafficResult, now: float) -> None:
         """Take in what a check or a connection has shown of `server`."""
         self._flip(server, server.health.observe(evidence, now), now)
-        if isinstance(evidence, Sign) and evidence.failure:
+        if isinstance(evidence, TrafficResult) and evidence.failure:
             self.failed(server)
 
     def preface(self, client: SocketType, peer: tuple[Any, ...]) -> bytes:
@@ -66,25 +75,25 @@ class Upstream:
         if spoke_at <= now:
             server.first_byte_seconds.add(now - spoke_at)
         if server.health.doubted:
-            self.observe(server, Sign(answered=True), now)
+            self.observe(server, TrafficResult(answered=True), now)
 
     def ended(self, server: Server, answered: bool, blamed: bool, how: str, now: float) -> None:
         """Take in how a relayed connection ended: whether the server ever answered, or ended it without having to."""
         if answered:
             if server.health.doubted:
-                self.observe(server, Sign(answered=True), now)
+                self.observe(server, TrafficResult(answered=True), now)
         elif blamed:
             server.failed(f"early_{how}")
-            self.observe(server, Sign("ended a connection before its first byte", answered=True), now)
+            self.observe(server, TrafficResult("ended a connection before its first byte", answered=True), now)
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""
         self._flip(server, server.health.forget_checks(now), now)
 
-    def _flip(self, server: Server, flip: Flip | None, now: float) -> None:
+    def _flip(self, server: Server, flip: Transition | None, now: float) -> None:
         if flip is None:
             return
         server.flips += 1
-        if flip.new is Verdict.UP:
+        if flip.new is State.UP:
             server.recovered_at = now
         self.flipped(server, flip)

@@ -18,13 +18,13 @@ import socket
 from socket import SocketType
 from typing import Final, Protocol
 
-from lbproxy.balance.health import Sign
+from lbproxy.balance.health import TrafficResult
 from lbproxy.balance.server import Endpoint, Lease, Server
 from lbproxy.net import sockets as socks
 from lbproxy.net import syscalls as calls
-from lbproxy.net.poller import GONE, OUT, Engine, Watched
+from lbproxy.net.poller import HANGUP_OR_ERROR, OUT, Handler, Poller
 from lbproxy.net.timers import NEVER
-from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.backend import Backend
 
 _connect: Final = calls.connect
 STAGGER: Final = 0.2
@@ -38,7 +38,7 @@ _REASONS: Final = {
 }
 
 
-class Attempt(Watched):
+class Attempt(Handler):
     """One connect under way."""
 
     __slots__ = ("_dial", "endpoint", "fd", "lease", "sock", "started")
@@ -54,7 +54,7 @@ class Attempt(Watched):
 
     def ready(self, fd: int, events: int) -> None:
         """Hear that the connect has come to an end."""
-        if events & (OUT | GONE):
+        if events & (OUT | HANGUP_OR_ERROR):
             self._dial.answered(self, events)
 
     def crashed(self) -> None:
@@ -62,7 +62,7 @@ class Attempt(Watched):
         self._dial.crashed()
 
 
-class Client(Protocol):
+class Dialler(Protocol):
     """Who dials, and hears of the result."""
 
     def crashed(self) -> None:
@@ -78,29 +78,38 @@ class Client(Protocol):
 class Dial:
     """The attempts of one client. Servers in `tried` are not tried (again)."""
 
-    __slots__ = ("_attempts", "_client", "_deadline", "_engine", "_failures", "_next_at", "_tried", "_tries",
-                 "_upstream")
+    __slots__ = (
+        "_attempts",
+        "_backend",
+        "_client",
+        "_deadline",
+        "_failures",
+        "_next_at",
+        "_poller",
+        "_tried",
+        "_tries",
+    )
 
-    def __init__(self, engine: Engine, upstream: Upstream, client: Client, tried: tuple[Server, ...] = ()) -> None:
-        self._engine = engine
-        self._upstream = upstream
-        self._client: Client | None = client
+    def __init__(self, poller: Poller, backend: Backend, client: Dialler, tried: tuple[Server, ...] = ()) -> None:
+        self._poller = poller
+        self._backend = backend
+        self._client: Dialler | None = client
         self._tried: list[Server] = list(tried)
         self._tries: dict[Server, int] | None = None
         self._attempts: list[Attempt] = []
         self._failures: list[str] = []
         self._next_at = 0.0
-        self._deadline = engine.now + upstream.connect_deadline
+        self._deadline = poller.now + backend.connect_deadline
 
     def start(self) -> None:
         """Begin; may call back before it returns."""
-        self._launch(self._engine.now)
+        self._launch(self._poller.now)
 
     def due(self, now: float) -> float:
         """Time out what has been too long, start the next candidate; returns when to be called again."""
         if self._over():
             return NEVER
-        timeout = self._upstream.settings.connect_timeout
+        timeout = self._backend.settings.connect_timeout
         for attempt in list(self._attempts):
             if now >= attempt.started + timeout:
                 self._failed(attempt, errno.ETIMEDOUT, now, f"no answer within {timeout:g}s")
@@ -123,8 +132,8 @@ class Dial:
         client = self._client
         if client is None:
             return
-        now = self._engine.now
-        if events & GONE:
+        now = self._poller.now
+        if events & HANGUP_OR_ERROR:
             error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self._failed(attempt, error, now)
@@ -137,14 +146,16 @@ class Dial:
             self._drop(other)
             if other.started < attempt.started:
                 other.lease.server.failed("overtaken")
-                self._upstream.observe(other.lease.server, Sign(f"no answer for {now - other.started:.1f}s"), now)
+                self._backend.observe(
+                    other.lease.server, TrafficResult(f"no answer for {now - other.started:.1f}s"), now
+                )
         self._attempts.clear()
         attempt.lease.server.connect_seconds.add(now - attempt.started)
         try:
             client.connected(attempt, events)
         except Exception:
             client.crashed()
-            self._engine.bury(attempt.fd, attempt.sock)
+            self._poller.close_later(attempt.fd, attempt.sock)
             raise
 
     def abandon(self, server: Server) -> None:
@@ -155,7 +166,7 @@ class Dial:
                 self._attempts.remove(attempt)
                 self._tried.append(server)
         if not self._over() and not self._attempts:
-            self._launch(self._engine.now)
+            self._launch(self._poller.now)
 
     def cancel(self) -> None:
         """Close every attempt; nobody is called back."""
@@ -172,7 +183,7 @@ class Dial:
     def _launch(self, now: float) -> None:
         """Start the next candidate that does not fail at once."""
         while True:
-            lease = self._upstream.pool.pick(now, self._tried) or self._second_address(now)
+            lease = self._backend.pool.pick(now, self._tried) or self._second_address(now)
             if lease is None:
                 self._next_at = NEVER
                 if not self._attempts:
@@ -186,7 +197,7 @@ class Dial:
         if self._tries is None:
             return None
         spent = [server for server in self._tried if self._tries.get(server, 99) >= len(server.endpoints)]
-        return self._upstream.pool.pick(now, spent)
+        return self._backend.pool.pick(now, spent)
 
     def _attempt(self, lease: Lease, now: float) -> bool:
         """Connect; returns whether there is something to wait for."""
@@ -201,18 +212,18 @@ class Dial:
             sock = _connect(endpoint[0], endpoint[1])
         except OSError as error:
             lease.release()
-            if error.errno not in socks.FULL:
+            if error.errno not in socks.EXHAUSTED:
                 self._blame(server, endpoint, error.errno or errno.EIO, now)
                 return False
             # Our own shortage says nothing of the server: wait, other connections end all the time.
             self._failures.append(f"{server.name}: {error.strerror}")
             self._tried.remove(server)
-            self._engine.pipes.close()
+            self._poller.pipes.close()
             self._next_at = now + STAGGER
             return True
         attempt = Attempt(self, lease, endpoint, sock, now)
         self._attempts.append(attempt)
-        self._engine.add(attempt.fd, attempt)
+        self._poller.add(attempt.fd, attempt)
         self._next_at = now + STAGGER
         return True
 
@@ -231,18 +242,18 @@ class Dial:
             server.endpoints.append(endpoint)
         if self._tries is None or self._tries.get(server, 99) >= len(server.endpoints):
             # Only a server that had accepted resets a connect: one that refuses it says so.
-            self._upstream.observe(server, Sign(why, answered=kind == "reset"), now)
+            self._backend.observe(server, TrafficResult(why, answered=kind == "reset"), now)
 
     def _drop(self, attempt: Attempt) -> None:
         attempt.lease.release()
-        self._engine.bury(attempt.fd, attempt.sock)
+        self._poller.close_later(attempt.fd, attempt.sock)
 
     def _give_up(self, now: float) -> None:
         client = self._client
         self._client = None
         for attempt in self._attempts:
             attempt.lease.server.failed("timeout")
-            self._upstream.observe(attempt.lease.server, Sign("no answer within the connect deadline"), now)
+            self._backend.observe(attempt.lease.server, TrafficResult("no answer within the connect deadline"), now)
             self._failures.append(f"{attempt.lease.server.name}: no answer")
             self._drop(attempt)
         self._attempts.clear()

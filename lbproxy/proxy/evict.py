@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from lbproxy.net.timers import NEVER, Timed
+from lbproxy.net.timers import NEVER, Timer
 
 GRACE: Final = 15.0
 """Seconds a server may be sick before its connections are moved off: a restarting etcd member is back by then, and
@@ -29,7 +29,7 @@ class Cuttable(Protocol):
         """Close both sides with a reset."""
 
 
-class Eviction(Timed):
+class Eviction(Timer):
     """A plan to cut what `victims` returns at that time, for `reason`, over `spread` seconds.
 
     It waits while `may` says no, and is dropped once `still` says no.

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from lbproxy.net import syscalls as calls
 from lbproxy.net.closing import reset
-from lbproxy.net.poller import GONE, HANGUP, IN, NEWS, STRANGE, Engine, Watched
+from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, NEWS, STRANGE, Handler, Poller
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.clienthello import LIMIT, Hello, classify
 
@@ -22,7 +22,7 @@ _COMPLETE: Final = Hello.COMPLETE
 _OTHER: Final = Hello.OTHER
 
 
-class Judge(Protocol):
+class FirstByteOwner(Protocol):
     """Who decides what becomes of a client when its wait is over, one way or another."""
 
     def crashed(self) -> None:
@@ -41,18 +41,28 @@ class Judge(Protocol):
         """Hear that a whole ClientHello was sent at `answer_from`: the wait for an answer begins."""
 
 
-class FirstByte(Watched):
+class FirstByte(Handler):
     """One client's wait. `spoke_at` is when the server at hand was sent a whole ClientHello, NEVER before."""
 
-    __slots__ = ("_client_fd", "_complete", "_engine", "_flight", "_judge", "_server_fd", "client_events",
-                 "sent", "server", "spoke_at")
+    __slots__ = (
+        "_client_fd",
+        "_complete",
+        "_flight",
+        "_owner",
+        "_poller",
+        "_server_fd",
+        "client_events",
+        "sent",
+        "server",
+        "spoke_at",
+    )
 
     def __init__(
-        self, engine: Engine, judge: Judge, client: SocketType, client_events: int, flight: bytes = b""
+        self, poller: Poller, owner: FirstByteOwner, client: SocketType, client_events: int, flight: bytes = b""
     ) -> None:
         super().__init__()
-        self._engine = engine
-        self._judge = judge
+        self._poller = poller
+        self._owner = owner
         self._client_fd = client.fileno()
         self.client_events = client_events
         """Edges of the client that have not been acted on."""
@@ -71,8 +81,8 @@ class FirstByte(Watched):
         self.leave()
         self.server = server
         self._server_fd = server.fileno()
-        self._engine.pass_on(self._client_fd, self)
-        self._engine.pass_on(self._server_fd, self)
+        self._poller.reassign(self._client_fd, self)
+        self._poller.reassign(self._server_fd, self)
         self.sent = 0
         if (preface or self._flight) and not self._say(preface + self._flight, self._complete, events):
             return
@@ -85,16 +95,16 @@ class FirstByte(Watched):
         """Hear of either socket."""
         if fd == self._client_fd:
             self.client_events |= events
-            if events & GONE:
-                self._judge.client_left()
+            if events & HANGUP_OR_ERROR:
+                self._owner.client_left()
             elif events & NEWS and self.server is not None:
                 self._hear_client()
         elif fd == self._server_fd and events & (IN | HANGUP):
             self._hear_server(events)
 
     def crashed(self) -> None:
-        """Let the judge clear up."""
-        self._judge.crashed()
+        """Let the owner clear up."""
+        self._owner.crashed()
 
     def take_flight(self) -> bytes:
         """Part with the server at hand, and return what the client has said."""
@@ -108,7 +118,7 @@ class FirstByte(Watched):
             self.server = None
             self.spoke_at = NEVER
             reset(server)
-            self._engine.bury(self._server_fd, server)
+            self._poller.close_later(self._server_fd, server)
             self._server_fd = -1
 
     def _hear_client(self) -> None:
@@ -118,7 +128,7 @@ class FirstByte(Watched):
             self.client_events &= ~IN
             return
         except OSError:
-            self._judge.client_left()
+            self._owner.client_left()
             return
         if len(data) < LIMIT and not self.client_events & STRANGE:
             self.client_events &= ~IN
@@ -151,8 +161,8 @@ class FirstByte(Watched):
             self._through(data[sent:], b"", events)
             return False
         if complete:
-            self.spoke_at = self._engine.now
-            self._judge.armed(self.spoke_at)
+            self.spoke_at = self._poller.now
+            self._owner.armed(self.spoke_at)
         return True
 
     def _hear_server(self, events: int) -> None:
@@ -175,8 +185,8 @@ class FirstByte(Watched):
         server = self.server
         if server is not None:
             self.server = None
-            self._judge.go_through(server, unsent, answer, events)
+            self._owner.go_through(server, unsent, answer, events)
 
     def _end_early(self, kind: str, why: str) -> None:
         self.leave()
-        self._judge.early_end(kind, why)
+        self._owner.early_end(kind, why)

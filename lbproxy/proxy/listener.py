@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from lbproxy.net import sockets as socks
 from lbproxy.net import syscalls as calls
-from lbproxy.net.poller import IN, Engine, Watched
+from lbproxy.net.poller import IN, Handler, Poller
 from lbproxy.net.timers import NEVER
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ BURST: Final = 16
 many, those that are open wait."""
 
 
-class Gate:
+class ConnectionLimit:
     """How many connections the descriptors of this process allow, all proxies together.
 
     Clients beyond that wait in the kernel's backlog until others leave. The limit keeps descriptors back for the rest
@@ -44,7 +44,7 @@ class Gate:
         self._warned_at = -_WARN_EVERY
 
     @classmethod
-    def for_process(cls) -> Gate:
+    def for_process(cls) -> ConnectionLimit:
         """Return one for what RLIMIT_NOFILE leaves beyond what is open now."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = len(list(Path("/proc/self/fd").iterdir()))
@@ -82,17 +82,21 @@ class Gate:
             log.warning("%s: %d connections open, new clients wait (raise LimitNOFILE)", why, self.open)
 
 
-class Listener(Watched):
+class Listener(Handler):
     """One listening socket; hands each accepted connection to `admit`."""
 
-    __slots__ = ("_engine", "_fd", "_gate", "_watching", "admit", "sock")
+    __slots__ = ("_fd", "_limit", "_poller", "_watching", "admit", "sock")
 
     def __init__(
-        self, engine: Engine, gate: Gate, sock: SocketType, admit: Callable[[SocketType, tuple[Any, ...]], None]
+        self,
+        poller: Poller,
+        limit: ConnectionLimit,
+        sock: SocketType,
+        admit: Callable[[SocketType, tuple[Any, ...]], None],
     ) -> None:
         super().__init__()
-        self._engine = engine
-        self._gate = gate
+        self._poller = poller
+        self._limit = limit
         self._fd = sock.fileno()
         self._watching = False
         self.sock = sock
@@ -103,17 +107,17 @@ class Listener(Watched):
         """Accept again after a pause."""
         if not self._watching and self._fd >= 0:
             self._watching = True
-            self._engine.add(self._fd, self, IN)
+            self._poller.add(self._fd, self, IN)
 
     def ready(self, fd: int, events: int) -> None:
         """Accept what there is, up to BURST. Of more the set tells again, for a listener is level-triggered."""
-        if self._gate.full():
-            self._gate.warn(self._engine.now, "out of file descriptors")
+        if self._limit.full():
+            self._limit.warn(self._poller.now, "out of file descriptors")
             self.pause()
-            self._gate.wait(self)
+            self._limit.wait(self)
             return
         for _ in range(BURST):
-            if not self._let_in() or self._gate.full():
+            if not self._let_in() or self._limit.full():
                 return
 
     def _let_in(self) -> bool:
@@ -121,18 +125,18 @@ class Listener(Watched):
         try:
             accepted = _accept(self.sock)
         except OSError as error:
-            if error.errno in socks.FULL:
-                self._gate.warn(self._engine.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
-                self._engine.pipes.close()
+            if error.errno in socks.EXHAUSTED:
+                self._limit.warn(self._poller.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
+                self._poller.pipes.close()
                 self.pause()
-                self._engine.at(self, self._engine.now + _PAUSE)
+                self._poller.at(self, self._poller.now + _PAUSE)
                 return False
             if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
                 raise
             return True  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
         if accepted is None:
             return False
-        self._gate.open += 1
+        self._limit.open += 1
         self.admit(accepted[0], accepted[1])
         return self._watching
 
@@ -144,14 +148,14 @@ class Listener(Watched):
     def crashed(self) -> None:
         """Go on accepting a little later: one bad accept must not close the port."""
         self.pause()
-        self._engine.at(self, self._engine.now + _PAUSE)
+        self._poller.at(self, self._poller.now + _PAUSE)
 
     def pause(self) -> None:
         """Leave clients in the backlog until `go_on`."""
-        self._engine.wheel.drop(self)
+        self._poller.timers.drop(self)
         if self._watching:
             self._watching = False
-            self._engine.remove(self._fd)
+            self._poller.remove(self._fd)
 
     def close(self) -> None:
         """Stop listening; connections that wait in the backlog are reset by the kernel."""

@@ -9,16 +9,16 @@ from functools import partial
 from socket import SocketType
 from typing import Any, Final
 
-from lbproxy.balance.health import Flip, Verdict
+from lbproxy.balance.health import State, Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
-from lbproxy.config.model import Address, Proxy
+from lbproxy.config.model import Address, ProxyConfig
 from lbproxy.net import sockets as socks
 from lbproxy.net.closing import reset
-from lbproxy.net.poller import Engine
-from lbproxy.proxy.backend import Upstream
+from lbproxy.net.poller import Poller
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.evict import GRACE, SPREAD, Eviction
-from lbproxy.proxy.listener import Gate, Listener
+from lbproxy.proxy.listener import ConnectionLimit, Listener
 from lbproxy.proxy.rebalance import REBALANCED, Rebalancer
 from lbproxy.proxy.session import NO_SERVER, UNREACHABLE, Session
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView
@@ -26,31 +26,38 @@ from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView
 log = logging.getLogger(__name__)
 access = logging.getLogger("lbproxy.access")
 
-FULL: Final = "max_connections"
+MAX_CONNECTIONS: Final = "max_connections"
 SHUTDOWN: Final = "shutdown"
-DOWN: Final = "server_down"
-SICK: Final = "server_sick"
+SERVER_DOWN: Final = "server_down"
+SERVER_SICK: Final = "server_sick"
 DRAINED: Final = "drained"
 REMOVED: Final = "removed"
-_CUTS: Final = (DOWN, SICK, DRAINED, REMOVED, REBALANCED)
+_CUTS: Final = (SERVER_DOWN, SERVER_SICK, DRAINED, REMOVED, REBALANCED)
 """What lbproxy decides itself, and therefore counts per server."""
 _COMPLAIN_EVERY: Final = 1.0
 
 
-class Frontend:
+class Proxy:
     """Listeners and sessions of one proxy. `failed` hears of every failure of traffic with a server."""
 
-    def __init__(self, name: str, settings: Proxy, engine: Engine, gate: Gate, pool: Pool,
-                 failed: Callable[[Server], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: ProxyConfig,
+        poller: Poller,
+        limit: ConnectionLimit,
+        pool: Pool,
+        failed: Callable[[Server], None],
+    ) -> None:
         self.name = name
-        self.upstream = Upstream(name, settings, pool, self._flipped, failed)
+        self.backend = Backend(name, settings, pool, self._flipped, failed)
         self.listeners: dict[Address, Listener] = {}
         self.sessions: set[Session] = set()
         self.log_access = False
         self.unkept: Callable[[int], None] = lambda slot: None
         """Hears of the end of a session that systemd holds too, by its slot."""
-        self._engine = engine
-        self._gate = gate
+        self._poller = poller
+        self._limit = limit
         self.on_end = self._ended
         self._connections_total = 0
         self._closed: dict[str, int] = {}
@@ -63,8 +70,8 @@ class Frontend:
 
     def listen(self, address: Address, sock: SocketType) -> None:
         """Accept on `sock`, which listens on `address`."""
-        self.listeners[address] = Listener(self._engine, self._gate, sock, self._admit)
-        self._engine.at(self._rebalancer, self._engine.now)
+        self.listeners[address] = Listener(self._poller, self._limit, sock, self._admit)
+        self._poller.at(self._rebalancer, self._poller.now)
 
     def take_listener(self, address: Address) -> Listener:
         """Part with a listener that goes over to another proxy."""
@@ -74,7 +81,7 @@ class Frontend:
         """Take over a listener from another proxy."""
         listener.admit = self._admit
         self.listeners[address] = listener
-        self._engine.at(self._rebalancer, self._engine.now)
+        self._poller.at(self._rebalancer, self._poller.now)
 
     def close_listener(self, address: Address) -> None:
         """Stop listening on `address`."""
@@ -84,25 +91,25 @@ class Frontend:
 
     def _admit(self, client: SocketType, peer: tuple[Any, ...]) -> None:
         self._connections_total += 1
-        limit = self.upstream.max_connections
+        limit = self.backend.max_connections
         if limit and len(self.sessions) >= limit:
-            _count(self._rejected, FULL)
+            _count(self._rejected, MAX_CONNECTIONS)
             reset(client)
             client.close()
-            self._gate.left()
+            self._limit.left()
             return
-        session = Session(self._engine, self.upstream, client, peer, self.on_end)
+        session = Session(self._poller, self.backend, client, peer, self.on_end)
         self.sessions.add(session)
         session.start()
 
     def take_in(self, session: Session) -> None:
         """Count in a connection that was another process's, made with `on_end`."""
         self.sessions.add(session)
-        self._gate.open += 1
+        self._limit.open += 1
 
     def _ended(self, session: Session, reason: str, why: str) -> None:
         self.sessions.discard(session)
-        self._gate.left()
+        self._limit.left()
         if session.link is not None and session.link.kept:
             self.unkept(session.link.kept)
         to_server, to_client = session.bytes_moved()
@@ -119,12 +126,18 @@ class Frontend:
             _count(self._closed, reason)
         if self.log_access:
             access.info(
-                "%s %s -> %s %.3fs in=%d out=%d %s", self.name, socks.name(session.peer),
-                server.name if server else "-", self._engine.now - session.born, to_server, to_client, reason,
+                "%s %s -> %s %.3fs in=%d out=%d %s",
+                self.name,
+                socks.name(session.peer),
+                server.name if server else "-",
+                self._poller.now - session.born,
+                to_server,
+                to_client,
+                reason,
             )
 
     def _complain(self, why: str) -> None:
-        now = self._engine.now
+        now = self._poller.now
         if now - self._complained_at < _COMPLAIN_EVERY:
             self._unsaid += 1
             return
@@ -150,45 +163,63 @@ class Frontend:
 
     # -- servers that change -------------------------------------------------------------------------------------
 
-    def _flipped(self, server: Server, flip: Flip) -> None:
-        level = logging.INFO if flip.new is Verdict.UP else logging.WARNING
-        log.log(level, "%s: server %s is %s, was %s: %s", self.name, server.name, flip.new.value, flip.old.value,
-                flip.reason)
-        if flip.new is Verdict.DOWN and not flip.checked:
+    def _flipped(self, server: Server, flip: Transition) -> None:
+        level = logging.INFO if flip.new is State.UP else logging.WARNING
+        log.log(
+            level,
+            "%s: server %s is %s, was %s: %s",
+            self.name,
+            server.name,
+            flip.new.value,
+            flip.old.value,
+            flip.reason,
+        )
+        if flip.new is State.DOWN and not flip.checked:
             return
-        settings = self.upstream.settings
+        settings = self.backend.settings
         health = server.health
         since = health.checked_since
 
         def still() -> bool:
             return health.checked is flip.new and health.checked_since == since
 
-        if flip.new is Verdict.DOWN:
+        if flip.new is State.DOWN:
             for session in list(self.sessions):
                 session.move_on(server)
             if settings.on_down == "close":
-                count = self.cut(server, DOWN)
+                count = self.cut(server, SERVER_DOWN)
                 if count:
                     log.warning("%s: cut %d connections to %s", self.name, count, server.name)
-        elif flip.new is Verdict.SICK and settings.on_down == "close":
-            self._evict(server, SICK, GRACE, still, partial(self.upstream.pool.others_up, server), SPREAD)
-        elif flip.new is Verdict.DRAINING:
+        elif flip.new is State.SICK and settings.on_down == "close":
+            self._evict(server, SERVER_SICK, GRACE, still, partial(self.backend.pool.others_up, server), SPREAD)
+        elif flip.new is State.DRAINING:
             self._evict(server, DRAINED, settings.drain_timeout, still)
 
-    def _evict(self, server: Server, reason: str, after: float, still: Callable[[], bool],
-               may: Callable[[], bool] = lambda: True, spread: float = 0.0) -> None:
+    def _evict(
+        self,
+        server: Server,
+        reason: str,
+        after: float,
+        still: Callable[[], bool],
+        may: Callable[[], bool] = lambda: True,
+        spread: float = 0.0,
+    ) -> None:
         eviction = Eviction(reason, partial(self.of, server), still, may, spread)
-        self._engine.at(eviction, self._engine.now + after)
+        self._poller.at(eviction, self._poller.now + after)
 
     def set_drain(self, server: Server, drain: bool) -> None:
         """Take `server` out of rotation by the operator's word, or put it back."""
         if drain and not server.manual:
-            server.drained_at = self._engine.now
+            server.drained_at = self._poller.now
             since = server.drained_at
-            self._evict(server, DRAINED, self.upstream.settings.drain_timeout,
-                        lambda: server.manual and server.drained_at == since)
+            self._evict(
+                server,
+                DRAINED,
+                self.backend.settings.drain_timeout,
+                lambda: server.manual and server.drained_at == since,
+            )
         elif not drain and server.manual:
-            server.recovered_at = self._engine.now
+            server.recovered_at = self._poller.now
         server.manual = drain
         log.info("%s: server %s %s by the operator", self.name, server.name, "drained" if drain else "made ready")
 
@@ -196,25 +227,25 @@ class Frontend:
         def quiet(server: Server, seconds: float) -> Iterator[Session]:
             return (each for each in self.of(server) if each.link is not None and each.link.idle() >= seconds)
 
-        return Rebalancer(self.upstream, quiet, lambda: bool(self.listeners))
+        return Rebalancer(self.backend, quiet, lambda: bool(self.listeners))
 
     def rebalance(self, *, dry_run: bool) -> dict[str, int]:
         """Close every surplus connection that is quiet, or only count them; returns how many, by server name."""
-        return self._rebalancer.once(self._engine.now, dry_run=dry_run)
+        return self._rebalancer.once(self._poller.now, dry_run=dry_run)
 
-    def reconcile(self, settings: Proxy, node_id: str) -> tuple[list[Server], list[Server]]:
+    def reconcile(self, settings: ProxyConfig, node_id: str) -> tuple[list[Server], list[Server]]:
         """Go over to new settings, live connections included; returns the servers added and removed.
 
         Those are to be given their addresses, and then `retire`d: their clients may turn to the ones added.
         """
-        retuned = _without_places(settings) != _without_places(self.upstream.settings)
-        resettled = settings.rebalance != self.upstream.settings.rebalance
-        self.upstream.settings = settings
+        retuned = _without_places(settings) != _without_places(self.backend.settings)
+        resettled = settings.rebalance != self.backend.settings.rebalance
+        self.backend.settings = settings
         if resettled:
-            self._engine.wheel.drop(self._rebalancer)
+            self._poller.timers.drop(self._rebalancer)
             self._rebalancer = self._new_rebalancer()
-            self._engine.at(self._rebalancer, self._engine.now)
-        added, removed = self.upstream.pool.reconcile(settings, node_id, self._engine.now)
+            self._poller.at(self._rebalancer, self._poller.now)
+        added, removed = self.backend.pool.reconcile(settings, node_id, self._poller.now)
         if added:
             self._welcome_back({server.key: server for server in added})
         if retuned:
@@ -234,7 +265,7 @@ class Frontend:
     def retire(self, server: Server) -> None:
         """Let the connections of a removed server live on for drain_timeout, then cut them."""
         if server.connections:
-            self._evict(server, REMOVED, self.upstream.settings.drain_timeout, lambda: True)
+            self._evict(server, REMOVED, self.backend.settings.drain_timeout, lambda: True)
         for session in list(self.sessions):
             session.move_on(server)
 
@@ -249,10 +280,14 @@ class Frontend:
                 moved = session.bytes_moved()
                 both[0] += moved[0]
                 both[1] += moved[1]
-        servers = [_view(server, live.get(server, [0, 0]), now) for server in self.upstream.pool.servers]
+        servers = [_view(server, live.get(server, [0, 0]), now) for server in self.backend.pool.servers]
         return ProxyView(
-            name=self.name, listen=tuple(map(str, self.listeners)), connections=len(self.sessions),
-            connections_total=self._connections_total, rejected=dict(self._rejected), closed=dict(self._closed),
+            name=self.name,
+            listen=tuple(map(str, self.listeners)),
+            connections=len(self.sessions),
+            connections_total=self._connections_total,
+            rejected=dict(self._rejected),
+            closed=dict(self._closed),
             servers=tuple(servers),
         )
 
@@ -263,9 +298,17 @@ class Frontend:
             to_server, to_client = session.bytes_moved()
             age = now - session.born
             idle = session.link.idle() if session.link is not None else age
-            views.append(ConnectionView(
-                proxy=self.name, server=session.server.name if session.server else "", client=socks.name(session.peer),
-                age_seconds=age, idle_seconds=min(idle, age), bytes_in=to_server, bytes_out=to_client))
+            views.append(
+                ConnectionView(
+                    proxy=self.name,
+                    server=session.server.name if session.server else "",
+                    client=socks.name(session.peer),
+                    age_seconds=age,
+                    idle_seconds=min(idle, age),
+                    bytes_in=to_server,
+                    bytes_out=to_client,
+                )
+            )
         return views
 
 
@@ -273,18 +316,29 @@ def _count(counts: dict[str, int], what: str) -> None:
     counts[what] = counts.get(what, 0) + 1
 
 
-def _without_places(settings: Proxy) -> Proxy:
+def _without_places(settings: ProxyConfig) -> ProxyConfig:
     return replace(settings, listen=(), servers=())
 
 
 def _view(server: Server, live: list[int], now: float) -> ServerView:
     state, reason, since = server.state()
     return ServerView(
-        name=server.name, address=str(server.settings.address), state=state, reason=reason,
-        since_seconds=max(0.0, now - since), weight=server.weight, backup=server.backup,
-        connections=server.connections, connections_total=server.connections_total,
-        connect_failures=dict(server.failures), bytes_in_total=server.bytes_in + live[0],
-        bytes_out_total=server.bytes_out + live[1], connect_seconds=server.connect_seconds.view(),
-        first_byte_seconds=server.first_byte_seconds.view(), checks=dict(server.checks),
-        flips_total=server.flips, replays_total=server.replays, cuts=dict(server.cuts),
+        name=server.name,
+        address=str(server.settings.address),
+        state=state,
+        reason=reason,
+        since_seconds=max(0.0, now - since),
+        weight=server.weight,
+        backup=server.backup,
+        connections=server.connections,
+        connections_total=server.connections_total,
+        connect_failures=dict(server.failures),
+        bytes_in_total=server.bytes_in + live[0],
+        bytes_out_total=server.bytes_out + live[1],
+        connect_seconds=server.connect_seconds.view(),
+        first_byte_seconds=server.first_byte_seconds.view(),
+        checks=dict(server.checks),
+        flips_total=server.flips,
+        replays_total=server.replays,
+        cuts=dict(server.cuts),
     )

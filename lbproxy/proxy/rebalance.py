@@ -21,8 +21,8 @@ from itertools import islice
 from typing import Final, Protocol
 
 from lbproxy.balance.server import Server
-from lbproxy.net.timers import NEVER, Timed
-from lbproxy.proxy.backend import Upstream
+from lbproxy.net.timers import NEVER, Timer
+from lbproxy.proxy.backend import Backend
 
 log = logging.getLogger(__name__)
 
@@ -87,24 +87,24 @@ class Cuttable(Protocol):
         """Close both sides with a reset."""
 
 
-class Rebalancer(Timed):
+class Rebalancer(Timer):
     """Looks after one proxy's evenness: in the wheel by itself, or once when told to.
 
     `quiet` returns the sessions of a server on which nothing has moved for so many seconds; no more of them are
     looked at than are wanted. `serving` says whether clients that are cut could come back.
     """
 
-    __slots__ = ("_next_round", "_quiet", "_rng", "_serving", "_uneven", "_upstream")
+    __slots__ = ("_backend", "_next_round", "_quiet", "_rng", "_serving", "_uneven")
 
     def __init__(
         self,
-        upstream: Upstream,
+        backend: Backend,
         quiet: Callable[[Server, float], Iterable[Cuttable]],
         serving: Callable[[], bool],
         rng: random.Random | None = None,
     ) -> None:
         super().__init__()
-        self._upstream = upstream
+        self._backend = backend
         self._quiet = quiet
         self._serving = serving
         self._rng = rng or random.Random()  # noqa: S311  # jitter, nothing secret
@@ -113,7 +113,7 @@ class Rebalancer(Timed):
 
     def due(self, now: float) -> float:
         """Close what a round may close; returns when to be called again."""
-        per_minute = self._upstream.settings.rebalance.per_minute
+        per_minute = self._backend.settings.rebalance.per_minute
         if not per_minute or not self._serving():
             return NEVER
         period, most = pace(per_minute)
@@ -138,14 +138,14 @@ class Rebalancer(Timed):
         counts = dict(Counter(server.name for server, _ in victims))
         for name, count in counts.items():
             if not dry_run:
-                log.info("%s: closed %d surplus connections to %s", self._upstream.name, count, name)
+                log.info("%s: closed %d surplus connections to %s", self._backend.name, count, name)
         return counts
 
     def surplus(self, now: float) -> list[tuple[Server, int]]:
         """Return the servers that have more than their share, and how many more, the largest first."""
-        settings = self._upstream.settings
+        settings = self._backend.settings
         servers = [
-            server for server in self._upstream.pool.servers
+            server for server in self._backend.pool.servers
             if server.usable() and not server.backup and now - server.recovered_at >= settings.slow_start
         ]  # fmt: skip
         loads = [Load(server.connections, server.weight, server.max_conns) for server in servers]
@@ -154,5 +154,5 @@ class Rebalancer(Timed):
 
     def _choose(self, now: float) -> Iterator[tuple[Server, Cuttable]]:
         for server, count in self.surplus(now):
-            for victim in islice(self._quiet(server, self._upstream.settings.rebalance.quiet), count):
+            for victim in islice(self._quiet(server, self._backend.settings.rebalance.quiet), count):
                 yield server, victim

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Any, Final
 
-from lbproxy.balance.health import Sign
+from lbproxy.balance.health import TrafficResult
 from lbproxy.balance.server import Lease, Server
 from lbproxy.net import sockets as socks
 from lbproxy.net.closing import reset
-from lbproxy.net.poller import GONE, HANGUP, IN, Engine, Watched
+from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, Handler, Poller
 from lbproxy.net.timers import NEVER
-from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.dial import STAGGER, Attempt, Dial
 from lbproxy.proxy.firstbyte import FirstByte
 from lbproxy.relay.link import CLIENT_FIN, ERROR, IDLE_TIMEOUT, SERVER_FIN, SERVER_RST, Link
@@ -32,22 +32,36 @@ _SILENT_CLIENT: Final = 3.0
 """Seconds. A client sends its first bytes with the connect; who waits this long may be left by any server."""
 
 
-class Session(Watched):
+class Session(Handler):
     """A client socket, then a server socket, then the link between them. `on_end` is called once, at the close."""
 
-    __slots__ = ("_client_events", "_client_fd", "_dial", "_engine", "_hardened", "_on_end", "_tried", "_wait",
-                 "born", "client", "lease", "link", "peer", "upstream")
+    __slots__ = (
+        "_client_events",
+        "_client_fd",
+        "_dial",
+        "_hardened",
+        "_on_end",
+        "_poller",
+        "_tried",
+        "_wait",
+        "backend",
+        "born",
+        "client",
+        "lease",
+        "link",
+        "peer",
+    )
 
     def __init__(
         self,
-        engine: Engine,
-        upstream: Upstream,
+        poller: Poller,
+        backend: Backend,
         client: SocketType,
         peer: tuple[Any, ...],
         on_end: Callable[[Session, str, str], None],
     ) -> None:
         super().__init__()
-        self._engine = engine
+        self._poller = poller
         self._on_end: Callable[[Session, str, str], None] | None = on_end
         self._client_fd = client.fileno()
         self._client_events = 0
@@ -55,20 +69,20 @@ class Session(Watched):
         self._tried: tuple[Server, ...] = ()
         self._wait: FirstByte | None = None
         self._hardened = False
-        self.upstream = upstream
+        self.backend = backend
         self.client = client
         self.peer = peer
-        self.born = engine.now
+        self.born = poller.now
         self.lease: Lease | None = None
         self.link: Link | None = None
 
     def start(self) -> None:
         """Begin to look for a server."""
-        self._engine.add(self._client_fd, self)
-        self._dial = Dial(self._engine, self.upstream, self)
+        self._poller.add(self._client_fd, self)
+        self._dial = Dial(self._poller, self.backend, self)
         self._dial.start()
         if self._on_end is not None:  # and not earlier: most connections are made by then, and many are over
-            self._engine.at(self, self.born + STAGGER)
+            self._poller.at(self, self.born + STAGGER)
 
     @property
     def server(self) -> Server | None:
@@ -84,7 +98,7 @@ class Session(Watched):
     def ready(self, fd: int, events: int) -> None:
         """Hear of the client while a server is being dialled."""
         self._client_events |= events
-        if events & GONE:
+        if events & HANGUP_OR_ERROR:
             self.client_left()
         elif events & HANGUP and not socks.has_data(self.client):
             self._close(CLIENT_LEFT)
@@ -97,7 +111,7 @@ class Session(Watched):
         """Look after timeouts; returns when to be called again."""
         if self.link is not None:
             self._harden(self.link.server)
-            return self.link.overdue(self.upstream.settings.idle_timeout, now)
+            return self.link.overdue(self.backend.settings.idle_timeout, now)
         when = NEVER
         if self._dial is not None:
             when = self._dial.due(now)
@@ -108,7 +122,7 @@ class Session(Watched):
         return when if self.link is None else now
 
     def _await(self, wait: FirstByte, now: float) -> float:
-        settings = self.upstream.settings
+        settings = self.backend.settings
         if wait.server is not None:
             self._harden(wait.server)
         if settings.first_byte_timeout and now >= wait.spoke_at + settings.first_byte_timeout:
@@ -124,18 +138,18 @@ class Session(Watched):
 
     def armed(self, answer_from: float) -> None:
         """Be called when an answer should have come."""
-        self._engine.at(self, answer_from + self.upstream.first_byte_timeout)
+        self._poller.at(self, answer_from + self.backend.first_byte_timeout)
 
     def _harden(self, server: SocketType) -> None:
         """Set what a connection that is over by now was spared: five system calls."""
         if not self._hardened:
             self._hardened = True
-            socks.harden(server, self.upstream.settings.keepalive, self.upstream.settings.tcp_user_timeout)
+            socks.harden(server, self.backend.settings.keepalive, self.backend.settings.tcp_user_timeout)
 
     def refresh(self) -> None:
         """Have new settings take effect on a live connection."""
         self._hardened = False
-        self._engine.at(self, self._engine.now)
+        self._poller.at(self, self._poller.now)
 
     def connected(self, attempt: Attempt, events: int) -> None:
         """Go on with the server that has answered."""
@@ -147,13 +161,13 @@ class Session(Watched):
         if self._tried:
             self._tried[-1].replays += 1
         if server.health.doubted:
-            self.upstream.observe(server, Sign(), self._engine.now)
-        preface = self.upstream.preface(self.client, self.peer)
-        if not self.upstream.first_byte_timeout and self._wait is None:
+            self.backend.observe(server, TrafficResult(), self._poller.now)
+        preface = self.backend.preface(self.client, self.peer)
+        if not self.backend.first_byte_timeout and self._wait is None:
             self.go_through(attempt.sock, preface, b"", events)
             return
         if self._wait is None:
-            self._wait = FirstByte(self._engine, self, self.client, self._client_events)
+            self._wait = FirstByte(self._poller, self, self.client, self._client_events)
         self._hardened = False
         self._wait.offer(attempt.sock, preface, events)
 
@@ -164,7 +178,7 @@ class Session(Watched):
             reason = UNREACHABLE if why or self._tried else NO_SERVER
             self._close(reason, why or "no server takes connections", abort=True)
         else:
-            self._engine.at(self, self._engine.now)
+            self._poller.at(self, self._poller.now)
 
     def early_end(self, kind: str, why: str) -> None:
         """Ask another server: this one has gone before its first byte."""
@@ -179,20 +193,20 @@ class Session(Watched):
 
     def _unasked(self) -> bool:
         """Whether the client has said nothing for so long that a server may rightly have lost patience."""
-        return not self.bytes_moved()[0] and self._engine.now - self.born > _SILENT_CLIENT
+        return not self.bytes_moved()[0] and self._poller.now - self.born > _SILENT_CLIENT
 
     def _failed(self, kind: str, why: str) -> None:
         server = self.server
         if server is not None:
             server.failed(kind)
             self._tried += (server,)
-            self.upstream.observe(server, Sign(why, answered=True), self._engine.now)
+            self.backend.observe(server, TrafficResult(why, answered=True), self._poller.now)
 
     def _redial(self) -> None:
-        self._dial = dial = Dial(self._engine, self.upstream, self, self._tried)
+        self._dial = dial = Dial(self._poller, self.backend, self, self._tried)
         dial.start()
         if self._dial is not None:
-            self._engine.at(self, self._engine.now + STAGGER)
+            self._poller.at(self, self._poller.now + STAGGER)
 
     def move_on(self, server: Server) -> None:
         """Turn to another server if this one, just found down, has not come to its first byte here."""
@@ -218,21 +232,21 @@ class Session(Watched):
     def go_through(self, server: SocketType, unsent: bytes, answer: bytes, events: int) -> None:
         """Let a link take over."""
         wait = self._wait
-        link = self.link = Link(self._engine, self, self.client, server)
+        link = self.link = Link(self._poller, self, self.client, server)
         self._hang_up()
         if wait is not None:
             self._wait = None
             self._client_events = wait.client_events
             link.up.moved = wait.sent
             if answer and self.lease is not None:
-                self.upstream.answered(self.lease.server, wait.spoke_at, self._engine.now)
+                self.backend.answered(self.lease.server, wait.spoke_at, self._poller.now)
         if unsent:
             link.up.preload(unsent)
         if answer:
             link.down.preload(answer)
         link.start(self._client_events, events)
         if wait is not None and self._on_end is not None:
-            self._engine.at(self, max(self._engine.now, self.born + STAGGER))
+            self._poller.at(self, max(self._poller.now, self.born + STAGGER))
 
     def client_left(self) -> None:
         """Close: nobody is there to be served."""
@@ -251,7 +265,7 @@ class Session(Watched):
         server = self.server
         if link is not None and server is not None:
             blamed = reason in (SERVER_FIN, SERVER_RST) and link.first_fin != CLIENT_FIN and not self._unasked()
-            self.upstream.ended(server, link.down.moved > 0, blamed, reason, self._engine.now)
+            self.backend.ended(server, link.down.moved > 0, blamed, reason, self._poller.now)
         self._over(reason, "")
 
     def freeze(self) -> tuple[bytes, tuple[bytes, bytes]]:
@@ -261,9 +275,9 @@ class Session(Watched):
         self._hang_up()
         flight = self._wait.take_flight() if self._wait is not None else b""
         self._wait = None
-        self._engine.wheel.drop(self)
+        self._poller.timers.drop(self)
         self._part()
-        self._engine.remove(self._client_fd)
+        self._poller.remove(self._client_fd)
         return flight, (b"", b"")
 
     def thaw(self, flight: bytes, rests: tuple[bytes, bytes]) -> None:
@@ -271,11 +285,11 @@ class Session(Watched):
         if self.link is not None:
             self.link.thaw(rests)
             if self._on_end is not None:
-                self._engine.at(self, self._engine.now)
+                self._poller.at(self, self._poller.now)
             return
         self._client_events = IN
         if flight:
-            self._wait = FirstByte(self._engine, self, self.client, self._client_events, flight)
+            self._wait = FirstByte(self._poller, self, self.client, self._client_events, flight)
         self.start()
 
     def _close(self, reason: str, why: str = "", *, abort: bool = False) -> None:
@@ -284,7 +298,7 @@ class Session(Watched):
         self._hang_up()
         if abort:
             reset(self.client)
-        self._engine.bury(self._client_fd, self.client)
+        self._poller.close_later(self._client_fd, self.client)
         if self._wait is not None:
             self._wait.leave()
         self._over(reason, why)
@@ -292,7 +306,7 @@ class Session(Watched):
     def _over(self, reason: str, why: str) -> None:
         on_end = self._on_end
         self._on_end = None
-        self._engine.wheel.drop(self)
+        self._poller.timers.drop(self)
         if on_end is not None:
             on_end(self, reason, why)
         self._part()

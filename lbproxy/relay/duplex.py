@@ -12,7 +12,7 @@ and moves by these events, seen by whoever does the I/O:
 
     EOF       a read returned nothing
     EMPTY     all that was read has been written
-    GONE      a write was refused
+    WRITE_REFUSED      a write was refused
     FAILED    a read was refused
 
 A direction that is SHUT leaves the other one alone: a client that sends FIN after its request still gets the answer.
@@ -33,16 +33,16 @@ RESET: Final = 4
 
 EOF: Final = 0x10
 EMPTY: Final = 0x20
-GONE: Final = 0x30
+WRITE_REFUSED: Final = 0x30
 FAILED: Final = 0x40
 
 TABLE: Final[dict[int, int]] = {
     OPEN | EOF: ENDING,
     OPEN | EMPTY: OPEN,
-    OPEN | GONE: BROKEN,
+    OPEN | WRITE_REFUSED: BROKEN,
     OPEN | FAILED: RESET,
     ENDING | EMPTY: SHUT,
-    ENDING | GONE: BROKEN,
+    ENDING | WRITE_REFUSED: BROKEN,
     ENDING | FAILED: RESET,
 }
 """state | event -> state of one direction. SHUT, BROKEN and RESET are final: nothing is read or written after."""
@@ -52,7 +52,7 @@ CLOSE: Final = 1
 ABORT: Final = 2
 
 
-def verdict(one: int, other: int) -> int:
+def fate(one: int, other: int) -> int:
     """Say what becomes of the connection with its directions in these states: RUN, CLOSE (FIN) or ABORT (RST)."""
     if one == RESET or other == RESET:
         return ABORT

@@ -17,9 +17,9 @@ from typing import Final
 
 from lbproxy.net import syscalls as calls
 from lbproxy.net.pipes import Pipe
-from lbproxy.net.poller import NEWS, STRANGE, Engine
+from lbproxy.net.poller import NEWS, STRANGE, Poller
 from lbproxy.net.syscalls import BUFFER
-from lbproxy.relay.duplex import EMPTY, ENDING, EOF, FAILED, GONE, OPEN, TABLE
+from lbproxy.relay.duplex import EMPTY, ENDING, EOF, FAILED, OPEN, TABLE, WRITE_REFUSED
 
 BUDGET: Final = 256 * 1024
 """Bytes one flow may move in a turn before everybody else has theirs. With 1 MiB, four bulk streams kept small
@@ -47,11 +47,24 @@ class Flow:
     `state` is that of `duplex`; `moved` counts bytes written to the destination.
     """
 
-    __slots__ = ("_bulk", "_can_splice", "_dst", "_engine", "_mark", "_pipe", "_rest", "_src", "error", "moved",
-                 "readable", "state", "thorough")
+    __slots__ = (
+        "_bulk",
+        "_can_splice",
+        "_dst",
+        "_mark",
+        "_pipe",
+        "_poller",
+        "_rest",
+        "_src",
+        "error",
+        "moved",
+        "readable",
+        "state",
+        "thorough",
+    )
 
-    def __init__(self, engine: Engine, src: int, dst: int) -> None:
-        self._engine = engine
+    def __init__(self, poller: Poller, src: int, dst: int) -> None:
+        self._poller = poller
         self._src = src
         self._dst = dst
         self._rest: bytes | None = None
@@ -68,7 +81,7 @@ class Flow:
         self.error = 0
         """The errno that ended it, if one did."""
 
-    def told(self, events: int) -> None:
+    def notice(self, events: int) -> None:
         """Take in edges of the source."""
         if events & NEWS:
             self.readable = True
@@ -90,9 +103,9 @@ class Flow:
         return len(self._rest) if self._rest is not None else 0
 
     def mark_at(self, offset: int) -> None:
-        """Set the engine's mark at `offset` from now on whenever bytes are in this process's memory."""
+        """Set the poller's mark at `offset` from now on whenever bytes are in this process's memory."""
         self._mark = offset
-        self._engine.marks[offset] = self.blocked()
+        self._poller.marks[offset] = self.blocked()
 
     def take(self) -> bytes:
         """Take out what was read and is not written yet, so that another process can write it."""
@@ -118,7 +131,7 @@ class Flow:
         """Move what can be moved, up to the budget; returns IDLE, MORE or TURNED."""
         if self._mark < 0:
             return self._move()
-        marks = self._engine.marks
+        marks = self._poller.marks
         marks[self._mark] = 1
         result = self._move()
         # A failure that was told once is not told again to whoever comes after us.
@@ -139,7 +152,7 @@ class Flow:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._fail(GONE, error.errno or errno.EIO)
+            self._fail(WRITE_REFUSED, error.errno or errno.EIO)
             return False
         self.moved += sent
         self._rest = rest[sent:] if sent < len(rest) else None
@@ -156,7 +169,7 @@ class Flow:
                 if size < BUFFER and not self.thorough:
                     self.readable = False
                 if sent < 0:
-                    return self._fail(GONE, -sent)
+                    return self._fail(WRITE_REFUSED, -sent)
                 self.moved += sent
                 self._rest = rest
                 return IDLE
@@ -189,7 +202,7 @@ class Flow:
         return self._bulk
 
     def _pump_splice(self) -> int:
-        pipe = self._pipe or self._engine.pipes.borrow()
+        pipe = self._pipe or self._poller.pipes.borrow()
         if pipe is None:
             self._bulk = False
             return MORE
@@ -249,12 +262,12 @@ class Flow:
             pipe.held = 0
             self._give_back(pipe)
         elif size != _WAIT:
-            self._fail(GONE, -size)
+            self._fail(WRITE_REFUSED, -size)
         return -1
 
     def _give_back(self, pipe: Pipe) -> None:
         self._pipe = None
-        self._engine.pipes.give_back(pipe)
+        self._poller.pipes.give_back(pipe)
 
     def _fail(self, event: int, error: int) -> int:
         self.error = error

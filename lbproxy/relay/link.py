@@ -11,9 +11,9 @@ import struct
 from typing import Final, Protocol
 
 from lbproxy.net.closing import end_shared, reset
-from lbproxy.net.poller import FAULT, GONE, NEWS, OUT, Engine, Watched
+from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Poller
 from lbproxy.net.timers import NEVER
-from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, verdict
+from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, fate
 from lbproxy.relay.flow import IDLE, MORE, Flow
 
 CLIENT_FIN: Final = "client_fin"
@@ -26,7 +26,7 @@ IDLE_TIMEOUT: Final = "idle_timeout"
 ERROR: Final = "error"
 """A bug of ours, told in the log."""
 
-_ROOM: Final = OUT | GONE
+_ROOM: Final = OUT | HANGUP_OR_ERROR
 _WRITING: Final = socket.SHUT_WR
 _SILENT: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 _INFO: Final = struct.Struct("=44xI4xI")
@@ -39,24 +39,37 @@ def quiet(sock: socket.SocketType) -> float:
     return float(min(sent, received)) / 1000
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """Who hears of the end of a link."""
 
     def ended(self, reason: str) -> None:
         """Hear that the link has closed both sockets, for `reason`."""
 
 
-class Link(Watched):
+class Link(Handler):
     """Two sockets, `up` (client to server) and `down`."""
 
-    __slots__ = ("_client_fd", "_engine", "_frozen", "_owner", "_queued", "_server_fd", "client", "down", "first_fin",
-                 "kept", "serial", "server", "up")
+    __slots__ = (
+        "_client_fd",
+        "_frozen",
+        "_owner",
+        "_poller",
+        "_queued",
+        "_server_fd",
+        "client",
+        "down",
+        "first_fin",
+        "kept",
+        "serial",
+        "server",
+        "up",
+    )
 
-    def __init__(self, engine: Engine, owner: Owner, client: socket.SocketType, server: socket.SocketType) -> None:
+    def __init__(self, poller: Poller, owner: LinkOwner, client: socket.SocketType, server: socket.SocketType) -> None:
         super().__init__()
-        self._engine = engine
-        self._owner: Owner | None = owner
-        self._frozen: Owner | None = None
+        self._poller = poller
+        self._owner: LinkOwner | None = owner
+        self._frozen: LinkOwner | None = None
         self.kept = 0
         """In the marks, 0 while nobody else holds the sockets."""
         self.serial = 0
@@ -65,16 +78,16 @@ class Link(Watched):
         self._client_fd = client.fileno()
         self._server_fd = server.fileno()
         self._queued = False
-        self.up = Flow(engine, self._client_fd, self._server_fd)
-        self.down = Flow(engine, self._server_fd, self._client_fd)
+        self.up = Flow(poller, self._client_fd, self._server_fd)
+        self.down = Flow(poller, self._server_fd, self._client_fd)
         self.first_fin = ""
 
     def start(self, client_events: int, server_events: int) -> None:
         """Take over both descriptors, which are registered, with the events their former owner has not acted on."""
-        self._engine.pass_on(self._client_fd, self)
-        self._engine.pass_on(self._server_fd, self)
-        self.up.told(client_events)
-        self.down.told(server_events)
+        self._poller.reassign(self._client_fd, self)
+        self._poller.reassign(self._server_fd, self)
+        self.up.notice(client_events)
+        self.down.notice(server_events)
         self.resume()
 
     def ready(self, fd: int, events: int) -> None:
@@ -87,7 +100,7 @@ class Link(Watched):
             back = self.up
         if events & NEWS:
             if towards.state == OPEN:
-                towards.told(events)
+                towards.notice(events)
                 if not towards.blocked():
                     self._run(towards)
             # A reset that no read tells of: after a FIN, or with the destination blocked. A server's last words are
@@ -120,11 +133,11 @@ class Link(Watched):
         if result == MORE:
             if not self._queued:
                 self._queued = True
-                self._engine.again(self)
+                self._poller.defer(self)
             return
         if flow.state == SHUT and not self.first_fin:
             self.first_fin = CLIENT_FIN if flow is self.up else SERVER_FIN
-        now = verdict(self.up.state, self.down.state)
+        now = fate(self.up.state, self.down.state)
         if now == RUN:
             if flow.state == SHUT:
                 self._shut(self.server if flow is self.up else self.client)
@@ -176,11 +189,11 @@ class Link(Watched):
     def _let_go(self, fd: int, sock: socket.SocketType, abort: bool) -> None:
         if self.kept:
             # The set would go on reporting a descriptor that we have closed and somebody else has not.
-            self._engine.remove(fd)
+            self._poller.remove(fd)
             end_shared(sock, abort)
         elif abort:
             reset(sock)
-        self._engine.bury(fd, sock)
+        self._poller.close_later(fd, sock)
 
     def preload(self, rests: tuple[bytes, bytes]) -> None:
         """Have bytes written (up, down) before anything that is read."""
@@ -191,7 +204,7 @@ class Link(Watched):
     def keep(self, slot: int, serial: int, places: tuple[int, int]) -> None:
         """Mark from now on what is held: somebody else holds the sockets too, and may have to go on alone.
 
-        `slot` and `serial` are what that one knows the connection by, `places` where in the engine's marks the two
+        `slot` and `serial` are what that one knows the connection by, `places` where in the poller's marks the two
         directions (up, down) have theirs.
         If in the end nobody does, both peers get a reset: a FIN would say that the stream is whole.
         """
@@ -206,8 +219,8 @@ class Link(Watched):
         """Stop all movement; returns the bytes that were read (up, down) and not written yet."""
         if self._owner is not None:
             self._frozen, self._owner = self._owner, None
-            self._engine.remove(self._client_fd)
-            self._engine.remove(self._server_fd)
+            self._poller.remove(self._client_fd)
+            self._poller.remove(self._server_fd)
         return self.up.take(), self.down.take()
 
     def thaw(self, rests: tuple[bytes, bytes]) -> None:
@@ -217,8 +230,8 @@ class Link(Watched):
         self.preload(rests)
         for flow in (self.up, self.down):
             flow.readable = flow.thorough = flow.state == OPEN
-        self._engine.add(self._client_fd, self)
-        self._engine.add(self._server_fd, self)
+        self._poller.add(self._client_fd, self)
+        self._poller.add(self._server_fd, self)
         self.resume()
 
     def idle(self) -> float:

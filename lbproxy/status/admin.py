@@ -72,8 +72,12 @@ class AdminServer:
         """Bind and begin to answer, in tasks of `tasks`; if it cannot, warn once and go on trying."""
         self._tasks = tasks
         if (why := await self._bind()) is not None:
-            log.warning("cannot listen on %s: %s; trying again every %g s, the proxies are not affected",
-                        self._listen, why, RETRY_SECONDS)
+            log.warning(
+                "cannot listen on %s: %s; trying again every %g s, the proxies are not affected",
+                self._listen,
+                why,
+                RETRY_SECONDS,
+            )
             self._retrying = tasks.spawn(self._retry(), "admin bind")
 
     async def stop(self) -> None:

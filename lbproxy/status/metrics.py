@@ -52,54 +52,121 @@ def _process(snapshot: Snapshot) -> Iterator[Metric]:
     # Both results from the start, so that the first failure is an increase and not a new series
     reloads = {"success": 0, "failure": 0, **config.reloads}
     yield _gauge("lbproxy_build_info", "1; the label says which version runs.", "version", [((snapshot.version,), 1)])
-    yield _gauge("lbproxy_config_last_reload_successful", "1 if the last attempt to reload was applied, else 0.", "",
-                 [((), config.last_reload_successful)])
-    yield _gauge("lbproxy_config_last_reload_success_timestamp_seconds", "When the configuration in force was applied.",
-                 "", [((), config.last_success_timestamp)])
+    yield _gauge(
+        "lbproxy_config_last_reload_successful",
+        "1 if the last attempt to reload was applied, else 0.",
+        "",
+        [((), config.last_reload_successful)],
+    )
+    yield _gauge(
+        "lbproxy_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was applied.",
+        "",
+        [((), config.last_success_timestamp)],
+    )
     yield _counter("lbproxy_config_reloads_total", "Attempts to reload.", "result", _by(reloads.items()))
-    yield _gauge("lbproxy_loop_lag_seconds", "How late the event loop last woke up.", "",
-                 [((), snapshot.loop_lag_seconds)])
+    yield _gauge(
+        "lbproxy_loop_lag_seconds", "How late the event loop last woke up.", "", [((), snapshot.loop_lag_seconds)]
+    )
 
 
 def _proxies(proxies: tuple[ProxyView, ...]) -> Iterator[Metric]:
-    yield _gauge("lbproxy_connections", "Client connections open now.", "proxy",
-                 (((p.name,), p.connections) for p in proxies))
-    yield _counter("lbproxy_connections_total", "Client connections accepted.", "proxy",
-                   (((p.name,), p.connections_total) for p in proxies))
-    yield _counter("lbproxy_connections_rejected_total", "Client connections closed without reaching a server.",
-                   "proxy reason", (row for p in proxies for row in _by(p.rejected.items(), p.name)))
-    yield _counter("lbproxy_connections_closed_total", "Client connections that ended.",
-                   "proxy reason", (row for p in proxies for row in _by(p.closed.items(), p.name)))
+    yield _gauge(
+        "lbproxy_connections", "Client connections open now.", "proxy", (((p.name,), p.connections) for p in proxies)
+    )
+    yield _counter(
+        "lbproxy_connections_total",
+        "Client connections accepted.",
+        "proxy",
+        (((p.name,), p.connections_total) for p in proxies),
+    )
+    yield _counter(
+        "lbproxy_connections_rejected_total",
+        "Client connections closed without reaching a server.",
+        "proxy reason",
+        (row for p in proxies for row in _by(p.rejected.items(), p.name)),
+    )
+    yield _counter(
+        "lbproxy_connections_closed_total",
+        "Client connections that ended.",
+        "proxy reason",
+        (row for p in proxies for row in _by(p.closed.items(), p.name)),
+    )
 
 
 def _servers(servers: list[tuple[tuple[str, str], ServerView]]) -> Iterator[Metric]:
     """Yield the families of the servers, given with their `proxy` and `server` labels."""
     who = "proxy server"
-    yield _gauge("lbproxy_server_up", "1 if the server takes new connections, else 0.", who,
-                 ((labels, s.state == "up") for labels, s in servers))
-    yield _gauge("lbproxy_server_state", "1 for the state the server is in, 0 for the others.", f"{who} state",
-                 (((*labels, state), s.state == state) for labels, s in servers for state in STATES))
-    yield _gauge("lbproxy_server_connections", "Connections to the server open now.", who,
-                 ((labels, s.connections) for labels, s in servers))
-    yield _counter("lbproxy_server_connections_total", "Connections made to the server.", who,
-                   ((labels, s.connections_total) for labels, s in servers))
-    yield _counter("lbproxy_server_connect_failures_total", "Attempts to connect that failed.", f"{who} reason",
-                   (row for labels, s in servers for row in _by(s.connect_failures.items(), *labels)))
-    yield _histogram("lbproxy_server_connect_seconds", "How long a connect took.",
-                     ((labels, s.connect_seconds) for labels, s in servers))
-    yield _histogram("lbproxy_server_first_byte_seconds", "From the client's first flight to the server's first byte.",
-                     ((labels, s.first_byte_seconds) for labels, s in servers))
-    yield _counter("lbproxy_server_bytes_total", "Bytes relayed; in is client to server.", f"{who} direction",
-                   (row for labels, s in servers
-                    for row in _by((("in", s.bytes_in_total), ("out", s.bytes_out_total)), *labels)))
-    yield _counter("lbproxy_server_checks_total", "Active health checks.", f"{who} result",
-                   (row for labels, s in servers for row in _by(s.checks.items(), *labels)))
-    yield _counter("lbproxy_server_flips_total", "Changes of the server's state.", who,
-                   ((labels, s.flips_total) for labels, s in servers))
-    yield _counter("lbproxy_server_replays_total", "First flights sent to another server because this one was silent.",
-                   who, ((labels, s.replays_total) for labels, s in servers))
-    yield _counter("lbproxy_server_cuts_total", "Connections to the server closed by lbproxy's own decision.",
-                   f"{who} reason", (row for labels, s in servers for row in _by(s.cuts.items(), *labels)))
+    yield _gauge(
+        "lbproxy_server_up",
+        "1 if the server takes new connections, else 0.",
+        who,
+        ((labels, s.state == "up") for labels, s in servers),
+    )
+    yield _gauge(
+        "lbproxy_server_state",
+        "1 for the state the server is in, 0 for the others.",
+        f"{who} state",
+        (((*labels, state), s.state == state) for labels, s in servers for state in STATES),
+    )
+    yield _gauge(
+        "lbproxy_server_connections",
+        "Connections to the server open now.",
+        who,
+        ((labels, s.connections) for labels, s in servers),
+    )
+    yield _counter(
+        "lbproxy_server_connections_total",
+        "Connections made to the server.",
+        who,
+        ((labels, s.connections_total) for labels, s in servers),
+    )
+    yield _counter(
+        "lbproxy_server_connect_failures_total",
+        "Attempts to connect that failed.",
+        f"{who} reason",
+        (row for labels, s in servers for row in _by(s.connect_failures.items(), *labels)),
+    )
+    yield _histogram(
+        "lbproxy_server_connect_seconds",
+        "How long a connect took.",
+        ((labels, s.connect_seconds) for labels, s in servers),
+    )
+    yield _histogram(
+        "lbproxy_server_first_byte_seconds",
+        "From the client's first flight to the server's first byte.",
+        ((labels, s.first_byte_seconds) for labels, s in servers),
+    )
+    yield _counter(
+        "lbproxy_server_bytes_total",
+        "Bytes relayed; in is client to server.",
+        f"{who} direction",
+        (row for labels, s in servers for row in _by((("in", s.bytes_in_total), ("out", s.bytes_out_total)), *labels)),
+    )
+    yield _counter(
+        "lbproxy_server_checks_total",
+        "Active health checks.",
+        f"{who} result",
+        (row for labels, s in servers for row in _by(s.checks.items(), *labels)),
+    )
+    yield _counter(
+        "lbproxy_server_flips_total",
+        "Changes of the server's state.",
+        who,
+        ((labels, s.flips_total) for labels, s in servers),
+    )
+    yield _counter(
+        "lbproxy_server_replays_total",
+        "First flights sent to another server because this one was silent.",
+        who,
+        ((labels, s.replays_total) for labels, s in servers),
+    )
+    yield _counter(
+        "lbproxy_server_cuts_total",
+        "Connections to the server closed by lbproxy's own decision.",
+        f"{who} reason",
+        (row for labels, s in servers for row in _by(s.cuts.items(), *labels)),
+    )
 
 
 def _by(counts: Iterable[tuple[str, int]], *labels: str) -> Rows:

@@ -97,8 +97,10 @@ def status_page(snapshot: Snapshot) -> str:
         body.append(f'<p class="alarm">{escape(chr(10).join(alarm))}</p>')
     for name, proxy in status["proxies"].items():
         alarm_class = "" if _up(proxy) else ' class="alarm"'
-        body.append(f"<h2>{escape(name)}</h2><p{alarm_class}>{escape(', '.join(proxy['listen']))}: "
-                    f"{escape(_proxy_summary(proxy))}</p><table>")
+        body.append(
+            f"<h2>{escape(name)}</h2><p{alarm_class}>{escape(', '.join(proxy['listen']))}: "
+            f"{escape(_proxy_summary(proxy))}</p><table>"
+        )
         heads, *rows = _server_rows(proxy)
         word = [' class="word"' if head in _LEFT else "" for head in heads]
         body.append("<tr>" + "".join(f"<th{w}>{escape(h)}</th>" for w, h in zip(word, heads, strict=True)) + "</tr>")
@@ -173,18 +175,20 @@ def _server_rows(proxy: Mapping[str, Any]) -> list[list[str]]:
     rows = [["SERVER", "STATE", "FOR", "WEIGHT", "CONNS", "TOTAL", "FAILURES", "IN", "OUT", "REASON"]]
     for name, server in proxy["servers"].items():
         label = name if name == server["address"] else f"{name} ({server['address']})"
-        rows.append([
-            f"{label} backup" if server["backup"] else label,
-            server["state"],
-            _seconds(server["since_seconds"]),
-            str(server["weight"]),
-            str(server["connections"]),
-            str(server["connections_total"]),
-            str(server["connect_failures_total"]),
-            _bytes(server["bytes_in_total"]),
-            _bytes(server["bytes_out_total"]),
-            server["reason"],
-        ])
+        rows.append(
+            [
+                f"{label} backup" if server["backup"] else label,
+                server["state"],
+                _seconds(server["since_seconds"]),
+                str(server["weight"]),
+                str(server["connections"]),
+                str(server["connections_total"]),
+                str(server["connect_failures_total"]),
+                _bytes(server["bytes_in_total"]),
+                _bytes(server["bytes_out_total"]),
+                server["reason"],
+            ]
+        )
     return rows
 
 

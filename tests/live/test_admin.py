@@ -39,15 +39,36 @@ def state(servers: int = 1, **up: str) -> Snapshot:
     """Return a process with a proxy for each of `up`, whose servers are all in the state given for it."""
     nothing = Histogram((0,) * (len(BUCKETS) + 1), 0.0)
     return Snapshot(
-        version="1.2.3", pid=1, uptime_seconds=1.0, generation=1, config=ReloadView(file="f"), loop_lag_seconds=0.0,
+        version="1.2.3",
+        pid=1,
+        uptime_seconds=1.0,
+        generation=1,
+        config=ReloadView(file="f"),
+        loop_lag_seconds=0.0,
         proxies=tuple(
             ProxyView(
-                name=name, listen=("127.0.0.1:6443",), connections=0, connections_total=0, rejected={}, closed={},
+                name=name,
+                listen=("127.0.0.1:6443",),
+                connections=0,
+                connections_total=0,
+                rejected={},
+                closed={},
                 servers=tuple(
                     ServerView(
-                        name=f"<m{n}>", address="10.4.6.11:6443", state=now, reason="", since_seconds=1.0, weight=1,
-                        backup=False, connections=0, connections_total=0, connect_failures={}, bytes_in_total=0,
-                        bytes_out_total=0, connect_seconds=nothing, first_byte_seconds=nothing,
+                        name=f"<m{n}>",
+                        address="10.4.6.11:6443",
+                        state=now,
+                        reason="",
+                        since_seconds=1.0,
+                        weight=1,
+                        backup=False,
+                        connections=0,
+                        connections_total=0,
+                        connect_failures={},
+                        bytes_in_total=0,
+                        bytes_out_total=0,
+                        connect_seconds=nothing,
+                        first_byte_seconds=nothing,
                     )
                     for n in range(servers)
                 ),
@@ -104,9 +125,21 @@ def daemon() -> Iterator[Daemon]:
 def curl(daemon: Daemon, path: str, *options: str) -> tuple[int, str, str]:
     """Ask for `path`; returns the status, the head and the body."""
     done = subprocess.run(
-        ["curl", "-sS", "--noproxy", "*", "--max-time", "10", "-D", "/dev/stderr", *options,
-         f"http://127.0.0.1:{daemon.port}{path}"],
-        capture_output=True, text=True, check=True,
+        [
+            "curl",
+            "-sS",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "10",
+            "-D",
+            "/dev/stderr",
+            *options,
+            f"http://127.0.0.1:{daemon.port}{path}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stderr.split()[1]), done.stderr, done.stdout
 
@@ -228,8 +261,9 @@ def test_one_connection_serves_many_requests(daemon: Daemon) -> None:
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("last", [b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-                                  b"GET /livez HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "last", [b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"GET /livez HTTP/1.0\r\n\r\n"]
+)
 def test_a_client_that_wants_no_more_is_closed(daemon: Daemon, last: bytes) -> None:
     """After `Connection: close` and HTTP/1.0 the answer ends with the connection."""
     assert raw(daemon, last).endswith(b"\r\n\r\nok\n")
@@ -270,12 +304,21 @@ def test_a_huge_head_is_431(daemon: Daemon) -> None:
     quiet(daemon)
 
 
-@pytest.mark.parametrize("garbage", [
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), b"hello\r\n\r\n", b"\x00" * 5000, b"GET /\r\n\r\n",
-    b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+        b"hello\r\n\r\n",
+        b"\x00" * 5000,
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
 def test_garbage_is_refused_and_closed(daemon: Daemon, garbage: bytes) -> None:
     """What is not HTTP gets a 4xx and the end of the connection."""
     assert raw(daemon, garbage).startswith(b"HTTP/1.1 4")
@@ -296,7 +339,7 @@ def test_a_slow_head_is_408(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> 
         answer = b""
         for n in range(1000):
             try:
-                sock.sendall(GET[n:n + 1] if n < 20 else b"x")
+                sock.sendall(GET[n : n + 1] if n < 20 else b"x")
                 answer = sock.recv(4096)
             except TimeoutError:
                 continue
@@ -334,8 +377,14 @@ def test_a_peer_that_does_not_read_is_cut(daemon: Daemon, monkeypatch: pytest.Mo
 def test_a_peer_that_leaves_in_the_middle_does_no_harm(daemon: Daemon) -> None:
     """A reset before, within and after a request is nothing to anybody else."""
     daemon.now = state(servers=500, a="up")
-    for request in (b"", GET[:15], GET[:-2], b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc", GET * 100,
-                    b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20):
+    for request in (
+        b"",
+        GET[:15],
+        GET[:-2],
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc",
+        GET * 100,
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
+    ):
         with connect(daemon.port) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.sendall(request)

@@ -16,7 +16,7 @@ from lbproxy.balance.pool import Pool
 from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import BindError
-from lbproxy.handover.inherit import Heritage
+from lbproxy.handover.inherit import Inherited
 from lbproxy.net import sockets as socks
 from lbproxy.process.app import App
 from tests.support.clients import connect, flood, greeting, receive, receive_all, receive_line
@@ -415,11 +415,11 @@ def test_a_start_that_fails_leaves_nothing_bound() -> None:
 def test_what_was_inherited_and_is_not_configured_any_more_is_closed() -> None:
     """A port that listens where nobody accepts would have its clients wait for ever."""
     kept, gone = free_ports(2)
-    heritage = Heritage(listeners={Address("127.0.0.1", port): socks.listen("p", Address("127.0.0.1", port))
+    inherited = Inherited(listeners={Address("127.0.0.1", port): socks.listen("p", Address("127.0.0.1", port))
                                    for port in (kept, gone)})  # fmt: skip
 
     async def run() -> set[int]:
-        app = App(_config(f"127.0.0.1:{kept}"), heritage)
+        app = App(_config(f"127.0.0.1:{kept}"), inherited)
         await app.start()
         try:
             return listening() & {kept, gone}

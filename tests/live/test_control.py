@@ -127,8 +127,10 @@ def test_an_unknown_command_is_answered_with_the_known_ones(path: Path) -> None:
         call(str(path), "dance")
 
 
-@pytest.mark.parametrize("request_line", [b"\n", b"hello\n", b"[]\n", b"{}\n", b'{"command": 7}\n', b"\xff\xfe\n",
-                                          b"[" * 9000 + b"\n", b"1" * 9000 + b"\n"])
+@pytest.mark.parametrize(
+    "request_line",
+    [b"\n", b"hello\n", b"[]\n", b"{}\n", b'{"command": 7}\n', b"\xff\xfe\n", b"[" * 9000 + b"\n", b"1" * 9000 + b"\n"],
+)
 def test_what_is_not_a_request_is_answered_with_an_error(path: Path, request_line: bytes) -> None:
     """Whatever a line holds, the answer is a line of JSON that says what is wanted."""
     with daemon(path):

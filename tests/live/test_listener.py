@@ -17,7 +17,7 @@ from lbproxy.errors import BindError
 from lbproxy.net import sockets as socks
 from lbproxy.net import syscalls as calls
 from lbproxy.proxy import listener as listeners
-from lbproxy.proxy.listener import Gate, Listener
+from lbproxy.proxy.listener import ConnectionLimit, Listener
 from tests.support.ports import free_port
 from tests.unit.relay.hand import Bench, ended
 
@@ -28,7 +28,7 @@ class House:
     def __init__(self, bench: Bench, limit: int = 100) -> None:
         self.bench = bench
         self.loop = bench.loop
-        self.gate = Gate(limit)
+        self.limit = ConnectionLimit(limit)
         self.address = Address("127.0.0.1", free_port())
         self.inside: list[Any] = []
         self.bug = False
@@ -36,13 +36,13 @@ class House:
 
     def open(self) -> Listener:
         """Listen."""
-        return Listener(self.bench.engine, self.gate, socks.listen("p", self.address), self.admit)
+        return Listener(self.bench.poller, self.limit, socks.listen("p", self.address), self.admit)
 
     def admit(self, client: Any, peer: tuple[Any, ...]) -> None:
         """Let a client in."""
         if self.bug:
             client.close()
-            self.gate.left()
+            self.limit.left()
             raise RuntimeError("a bug")
         assert peer[0] == "127.0.0.1"
         self.inside.append(client)
@@ -59,7 +59,7 @@ class House:
     def show_out(self) -> None:
         """Have the client that came first leave."""
         self.inside.pop(0).close()
-        self.gate.left()
+        self.limit.left()
 
     def close(self) -> None:
         """Close everything."""
@@ -96,7 +96,7 @@ def test_everybody_who_comes_is_let_in(house: House) -> None:
     """More than fit into one batch, too."""
     house.knock(90)
     house.loop.until(lambda: len(house.inside) == 90)
-    assert house.gate.open == 90
+    assert house.limit.open == 90
 
 
 def test_what_is_set_on_the_listener_is_inherited(house: House) -> None:
@@ -140,7 +140,7 @@ def test_one_gate_keeps_all_listeners(bench: Bench, small: House) -> None:
     """Descriptors belong to the process and not to a port; who leaves makes room everywhere."""
     other = House(bench)
     other.listener.close()
-    other.gate = small.gate
+    other.limit = small.limit
     other.listener = other.open()
     small.knock(3)
     bench.loop.until(lambda: len(small.inside) == 3)
@@ -149,7 +149,7 @@ def test_one_gate_keeps_all_listeners(bench: Bench, small: House) -> None:
     assert other.inside == []
     small.show_out()
     bench.loop.until(lambda: other.inside)
-    assert small.gate.full()
+    assert small.limit.full()
     other.close()
 
 
@@ -230,12 +230,12 @@ def test_the_gate_leaves_descriptors_for_the_rest_of_the_process() -> None:
     used = len(list(Path("/proc/self/fd").iterdir()))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, hard))
-        gate = Gate.for_process()
+        limit = ConnectionLimit.for_process()
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
-        least = Gate.for_process()
+        least = ConnectionLimit.for_process()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert 20 <= gate.limit <= 26
+    assert 20 <= limit.limit <= 26
     assert least.limit == 1
 
 

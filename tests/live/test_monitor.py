@@ -10,43 +10,42 @@ from time import monotonic
 
 import pytest
 
-from lbproxy.balance.health import Sign, Verdict
+from lbproxy.balance.health import State, TrafficResult
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
-from lbproxy.checks.monitor import Attendant, look_up, rehearse
+from lbproxy.checks.monitor import Monitor, look_up, rehearse
 from lbproxy.config.load import loads
-from lbproxy.config.model import Address, Health
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import Address, HealthConfig, ServerConfig
 from lbproxy.errors import LbproxyError
-from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.backend import Backend
 from lbproxy.tasks import Tasks
 from tests.support.ports import free_port
 from tests.support.servers import Hung
 from tests.support.wait import FACTOR
 
-TCP = Health(type="tcp", interval=0.1, timeout=1.0, rise=1, fall=1)
+TCP = HealthConfig(type="tcp", interval=0.1, timeout=1.0, rise=1, fall=1)
 RARELY = replace(TCP, interval=3600.0)
 
 
 class Service:
-    """An upstream of one server and what looks after that."""
+    """A backend of one server and what looks after that."""
 
-    def __init__(self, host: str, port: int, health: Health | None = None, *, down: bool = False) -> None:
+    def __init__(self, host: str, port: int, health: HealthConfig | None = None, *, down: bool = False) -> None:
         config = loads(f"proxies: {{p: {{listen: ['127.0.0.1:1'], servers: ['127.0.0.2:1', '{host}:{port}']}}}}", "x")
         settings = config.proxies["p"]
         settings = replace(settings, servers=(replace(settings.servers[1], down=down),), health=health)
         pool = Pool(settings, "node", monotonic())
         self.tasks = Tasks()
-        self.upstream = Upstream("p", settings, pool, lambda server, flip: None, lambda server: None)
+        self.backend = Backend("p", settings, pool, lambda server, flip: None, lambda server: None)
         (self.server,) = pool.servers
 
-    async def attend(self) -> Attendant:
+    async def attend(self) -> Monitor:
         """Begin as an App does."""
-        return Attendant(self.tasks, self.upstream, self.server, await look_up([self.server.settings]))
+        return Monitor(self.tasks, self.backend, self.server, await look_up([self.server.settings]))
 
-    def set(self, health: Health | None) -> None:
+    def set(self, health: HealthConfig | None) -> None:
         """Change the settings."""
-        self.upstream.settings = replace(self.upstream.settings, health=health)
+        self.backend.settings = replace(self.backend.settings, health=health)
 
 
 def run(test: Callable[[], Awaitable[None]], service: Service) -> None:
@@ -99,7 +98,7 @@ def test_a_name_that_was_not_known_is_looked_up_by_and_by() -> None:
     service = Service("localhost", 7)
 
     async def test() -> None:
-        Attendant(service.tasks, service.upstream, service.server, {})
+        Monitor(service.tasks, service.backend, service.server, {})
         assert service.server.endpoints == []
         await until(lambda: service.server.endpoints)
 
@@ -114,17 +113,17 @@ def test_checks_begin_change_and_end_with_the_settings() -> None:
 
     async def test() -> None:
         attendant = await service.attend()
-        await until(lambda: health.state is Verdict.DOWN)
+        await until(lambda: health.state is State.DOWN)
         service.set(None)
         attendant.check()
-        assert health.state is Verdict.UP
+        assert health.state is State.UP
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 1
         service.set(replace(TCP, interval=0.2))
         attendant.check()
-        await until(lambda: health.state is Verdict.DOWN)
+        await until(lambda: health.state is State.DOWN)
         with socket.create_server(("127.0.0.1", port)):
-            await until(lambda: health.state is Verdict.UP)
+            await until(lambda: health.state is State.UP)
 
     run(test, service)
 
@@ -148,8 +147,8 @@ def test_a_poke_brings_the_next_check_forward() -> None:
         async def test() -> None:
             attendant = await service.attend()
             await until(lambda: checks(service.server) == 1)
-            service.upstream.observe(service.server, Sign("connect refused"), monotonic())
-            attendant.poke()
+            service.backend.observe(service.server, TrafficResult("connect refused"), monotonic())
+            attendant.hurry()
             await until(lambda: checks(service.server) == 2)
 
         run(test, service)

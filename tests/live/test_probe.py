@@ -17,9 +17,9 @@ import trustme
 import uvloop
 
 from lbproxy import __version__
-from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.health import CheckResult, State
 from lbproxy.checks.probe import NotAsked, Probe
-from lbproxy.config.model import Health
+from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError
 from tests.support.certs import Certs
 from tests.support.nginx import NginxServer
@@ -140,9 +140,9 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     assert complaints == []
 
 
-def asked(health: Health, port: int, host: str = "", times: int = 1) -> Outcome:
+def asked(health: HealthConfig, port: int, host: str = "", times: int = 1) -> CheckResult:
     """Ask the server on `port` a few times and return the last answer."""
-    answers: list[Outcome | NotAsked] = []
+    answers: list[CheckResult | NotAsked] = []
 
     async def main() -> None:
         with contextlib.closing(Probe(health, host or f"127.0.0.1:{port}")) as probe:
@@ -150,7 +150,7 @@ def asked(health: Health, port: int, host: str = "", times: int = 1) -> Outcome:
 
     run(main)
     answer = answers[-1]
-    assert isinstance(answer, Outcome)
+    assert isinstance(answer, CheckResult)
     return answer
 
 
@@ -167,29 +167,29 @@ MANY = "".join(f"[-]{name} failed: reason withheld\n" for name in ("etcd", "a/b"
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (READY, Outcome(Verdict.UP, "200: ready", "ok")),
-        (answer("204 No Content"), Outcome(Verdict.UP, "204: ready", "ok")),
-        (b"HTTP/1.0 200 OK\r\n\r\nok", Outcome(Verdict.UP, "200: ready", "ok")),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" + READY, Outcome(Verdict.UP, "200: ready", "ok")),
-        (answer("500 Oops", STOPPING), Outcome(Verdict.DRAINING, "500: [-]shutdown", "shutdown")),
-        (answer("503 Oops", STOPPING), Outcome(Verdict.DRAINING, "503: [-]shutdown", "shutdown")),
-        (answer("500 Oops", ETCD), Outcome(Verdict.SICK, "500: [-]etcd failed", "http_500")),
+        (READY, CheckResult(State.UP, "200: ready", "ok")),
+        (answer("204 No Content"), CheckResult(State.UP, "204: ready", "ok")),
+        (b"HTTP/1.0 200 OK\r\n\r\nok", CheckResult(State.UP, "200: ready", "ok")),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + READY, CheckResult(State.UP, "200: ready", "ok")),
+        (answer("500 Oops", STOPPING), CheckResult(State.DRAINING, "500: [-]shutdown", "shutdown")),
+        (answer("503 Oops", STOPPING), CheckResult(State.DRAINING, "503: [-]shutdown", "shutdown")),
+        (answer("500 Oops", ETCD), CheckResult(State.SICK, "500: [-]etcd failed", "http_500")),
         (answer("500 Oops", MANY),
-         Outcome(Verdict.SICK, "500: [-]etcd, [-]a/b, [-]c and 2 more failed", "http_500")),
+         CheckResult(State.SICK, "500: [-]etcd, [-]a/b, [-]c and 2 more failed", "http_500")),
         (answer("500 Oops", "[-]shutdown-hooks failed\n"),
-         Outcome(Verdict.SICK, "500: [-]shutdown-hooks failed", "http_500")),
-        (answer("500 Oops", "why not [-]shutdown"), Outcome(Verdict.SICK, "500: why not [-]shutdown", "http_500")),
-        (answer("502 Bad Gateway", "\x1b[31mred\nmore"), Outcome(Verdict.SICK, "502: ?[31mred", "http_502")),
-        (answer("503 Oops"), Outcome(Verdict.SICK, "503: no reason given", "http_503")),
-        (answer("401 Unauthorized"), Outcome(Verdict.UP, "401: alive, wants a login", "http_401")),
-        (answer("403 Forbidden"), Outcome(Verdict.UP, "403: alive, forbids the question", "http_403")),
-        (answer("429 Too Many"), Outcome(Verdict.UP, "429: alive, too busy to tell", "http_429")),
-        (answer("404 Not Found"), Outcome(Verdict.SICK, "404: neither ready nor not ready", "http_404")),
-        (answer("302 Found"), Outcome(Verdict.SICK, "302: neither ready nor not ready", "http_302")),
+         CheckResult(State.SICK, "500: [-]shutdown-hooks failed", "http_500")),
+        (answer("500 Oops", "why not [-]shutdown"), CheckResult(State.SICK, "500: why not [-]shutdown", "http_500")),
+        (answer("502 Bad Gateway", "\x1b[31mred\nmore"), CheckResult(State.SICK, "502: ?[31mred", "http_502")),
+        (answer("503 Oops"), CheckResult(State.SICK, "503: no reason given", "http_503")),
+        (answer("401 Unauthorized"), CheckResult(State.UP, "401: alive, wants a login", "http_401")),
+        (answer("403 Forbidden"), CheckResult(State.UP, "403: alive, forbids the question", "http_403")),
+        (answer("429 Too Many"), CheckResult(State.UP, "429: alive, too busy to tell", "http_429")),
+        (answer("404 Not Found"), CheckResult(State.SICK, "404: neither ready nor not ready", "http_404")),
+        (answer("302 Found"), CheckResult(State.SICK, "302: neither ready nor not ready", "http_302")),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["http", "https"])
-def test_an_answer_means_what_the_table_says(kind: str, reply: bytes, expected: Outcome, certs: Certs) -> None:
+def test_an_answer_means_what_the_table_says(kind: str, reply: bytes, expected: CheckResult, certs: Certs) -> None:
     """The status decides, and for 5xx the names of the failing parts in the body."""
     with Api(certs.server_context() if kind == "https" else None) as server:
         server.answer = reply
@@ -200,7 +200,7 @@ def test_an_answer_means_what_the_table_says(kind: str, reply: bytes, expected: 
                 writer.close()
 
         server.behave = behave
-        assert asked(Health(type=kind), server.port, times=2) == expected  # type: ignore[arg-type]
+        assert asked(HealthConfig(type=kind), server.port, times=2) == expected  # type: ignore[arg-type]
 
 
 def test_the_connection_is_kept_and_made_anew_when_asked_to() -> None:
@@ -208,9 +208,9 @@ def test_the_connection_is_kept_and_made_anew_when_asked_to() -> None:
     with Api() as server:
 
         async def main() -> None:
-            with contextlib.closing(Probe(Health(type="http", path="/livez?x=1"), "m1.example:6443")) as probe:
+            with contextlib.closing(Probe(HealthConfig(type="http", path="/livez?x=1"), "m1.example:6443")) as probe:
                 for fresh in (True, False, False, True, False):
-                    assert (await probe.ask(endpoint(server.port), fresh)) == Outcome(Verdict.UP, "200: ready", "ok")
+                    assert (await probe.ask(endpoint(server.port), fresh)) == CheckResult(State.UP, "200: ready", "ok")
 
         run(main)
         assert server.accepted == 2
@@ -225,7 +225,7 @@ def test_another_address_gets_a_connection_of_its_own() -> None:
     with Api() as one, Api() as other:
 
         async def main() -> None:
-            with contextlib.closing(Probe(Health(type="http"), "m1.example:6443")) as probe:
+            with contextlib.closing(Probe(HealthConfig(type="http"), "m1.example:6443")) as probe:
                 for server in (one, other, other):
                     await probe.ask(endpoint(server.port))
 
@@ -250,9 +250,9 @@ def test_a_kept_connection_that_the_server_has_closed_is_no_failure(how: str, tl
         server.behave = closing
 
         async def main() -> None:
-            with contextlib.closing(Probe(Health(type="https" if tls else "http"), "m1.example:6443")) as probe:
+            with contextlib.closing(Probe(HealthConfig(type="https" if tls else "http"), "m1.example:6443")) as probe:
                 for _ in range(2):
-                    assert await probe.ask(endpoint(server.port)) == Outcome(Verdict.UP, "200: ready", "ok")
+                    assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
                     if how == "reset":
                         server.cut()
                     if how == "restart" and server.accepted == 1:
@@ -274,8 +274,8 @@ def test_a_fresh_connection_closed_without_an_answer_is_a_failure() -> None:
                 writer.close()
 
         server.behave = closing
-        expected = Outcome(Verdict.DOWN, "closed without an answer", "closed")
-        assert asked(Health(type="http"), server.port, times=2) == expected
+        expected = CheckResult(State.DOWN, "closed without an answer", "closed")
+        assert asked(HealthConfig(type="http"), server.port, times=2) == expected
         assert len(server.requests) == 3
 
 
@@ -292,8 +292,8 @@ def test_a_trickle_is_no_answer(beginning: bytes) -> None:
                 await asyncio.sleep(0.02)
 
         server.behave = trickle
-        got = asked(Health(type="http", timeout=QUICK), server.port)
-        assert got == Outcome(Verdict.DOWN, f"no answer within {QUICK:g}s (HTTP)", "timeout")
+        got = asked(HealthConfig(type="http", timeout=QUICK), server.port)
+        assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s (HTTP)", "timeout")
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -314,8 +314,8 @@ def test_of_a_huge_body_only_the_beginning_is_read(status: int, tls: bool, certs
                 sent += 1 << 16
 
         server.behave = flood
-        got = asked(Health(type="https" if tls else "http", timeout=10 * FACTOR), server.port, times=2)
-        assert got.verdict is (Verdict.UP if status == 200 else Verdict.SICK)
+        got = asked(HealthConfig(type="https" if tls else "http", timeout=10 * FACTOR), server.port, times=2)
+        assert got.verdict is (State.UP if status == 200 else State.SICK)
         assert server.accepted == 2
     assert sent < size // 2
 
@@ -324,8 +324,8 @@ def test_an_endless_preamble_is_no_answer() -> None:
     """Interim answers without end are cut off like everything else."""
     with Api() as server:
         server.answer = b"HTTP/1.1 102 Processing\r\n\r\n" * 10_000
-        got = asked(Health(type="http"), server.port)
-        assert got == Outcome(Verdict.DOWN, "no end of what is not an answer", "closed")
+        got = asked(HealthConfig(type="http"), server.port)
+        assert got == CheckResult(State.DOWN, "no end of what is not an answer", "closed")
 
 
 @pytest.mark.parametrize(
@@ -341,8 +341,8 @@ def test_garbage_is_no_answer(reply: bytes, reason: str) -> None:
     """Another protocol on the port is no API server; what it says is shown in one short line of ASCII."""
     with Api() as server:
         server.answer = reply
-        got = asked(Health(type="http"), server.port)
-        assert (got.verdict, got.kind) == (Verdict.DOWN, "protocol")
+        got = asked(HealthConfig(type="http"), server.port)
+        assert (got.verdict, got.kind) == (State.DOWN, "protocol")
         assert got.reason.startswith(reason)
         assert len(got.reason) < 160
         assert got.reason.isprintable()
@@ -351,8 +351,8 @@ def test_garbage_is_no_answer(reply: bytes, reason: str) -> None:
 @pytest.mark.parametrize("kind", ["tcp", "tls", "http", "https"])
 def test_a_closed_port_is_refused(kind: str) -> None:
     """Nobody listens."""
-    expected = Outcome(Verdict.DOWN, "connection refused", "refused")
-    assert asked(Health(type=kind), free_port()) == expected  # type: ignore[arg-type]
+    expected = CheckResult(State.DOWN, "connection refused", "refused")
+    assert asked(HealthConfig(type=kind), free_port()) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls", "http", "https"])
@@ -366,16 +366,16 @@ def test_a_server_that_does_not_take_the_connection_times_out(kind: str) -> None
             sock = fill.enter_context(socket.socket())
             sock.setblocking(False)
             sock.connect_ex(("127.0.0.1", port))
-        got = asked(Health(type=kind, timeout=QUICK), port)  # type: ignore[arg-type]
-    assert got == Outcome(Verdict.DOWN, f"no answer within {QUICK:g}s (connect)", "timeout")
+        got = asked(HealthConfig(type=kind, timeout=QUICK), port)  # type: ignore[arg-type]
+    assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s (connect)", "timeout")
 
 
 @pytest.mark.parametrize(("kind", "stage"), [("tls", "TLS handshake"), ("https", "TLS handshake"), ("http", "HTTP")])
 def test_a_server_that_never_answers_times_out(kind: str, stage: str) -> None:
     """The kernel of a stopped process accepts, and that is all."""
     with Hung() as server:
-        got = asked(Health(type=kind, timeout=QUICK), server.port)  # type: ignore[arg-type]
-    assert got == Outcome(Verdict.DOWN, f"no answer within {QUICK:g}s ({stage})", "timeout")
+        got = asked(HealthConfig(type=kind, timeout=QUICK), server.port)  # type: ignore[arg-type]
+    assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s ({stage})", "timeout")
 
 
 def test_a_stopped_nginx_is_down_and_comes_back(certs: Certs) -> None:
@@ -383,15 +383,15 @@ def test_a_stopped_nginx_is_down_and_comes_back(certs: Certs) -> None:
     with NginxServer("m1", certs) as server:
 
         async def main() -> None:
-            health = Health(timeout=QUICK * 2)
+            health = HealthConfig(timeout=QUICK * 2)
             with contextlib.closing(Probe(health, server.address)) as probe:
-                assert await probe.ask(endpoint(server.port)) == Outcome(Verdict.UP, "200: ready", "ok")
+                assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
                 server.freeze()
                 for stage in ("HTTP", "TLS handshake"):
                     got = await probe.ask(endpoint(server.port))
-                    assert got == Outcome(Verdict.DOWN, f"no answer within {health.timeout:g}s ({stage})", "timeout")
+                    assert got == CheckResult(State.DOWN, f"no answer within {health.timeout:g}s ({stage})", "timeout")
                 server.thaw()
-                assert await probe.ask(endpoint(server.port)) == Outcome(Verdict.UP, "200: ready", "ok")
+                assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
 
         run(main)
 
@@ -401,8 +401,8 @@ def test_a_reset_is_down(after_data: bool) -> None:
     """Accepted and reset, at once or on our first byte."""
     with Resetting(after_data) as server:
         for kind in ("http", "https"):
-            got = asked(Health(type=kind), server.port)  # type: ignore[arg-type]
-            assert (got.verdict, got.reason) == (Verdict.DOWN, "connection reset by peer")
+            got = asked(HealthConfig(type=kind), server.port)  # type: ignore[arg-type]
+            assert (got.verdict, got.reason) == (State.DOWN, "connection reset by peer")
 
 
 def test_tls_trouble_is_named(certs: Certs) -> None:
@@ -421,14 +421,14 @@ def test_tls_trouble_is_named(certs: Certs) -> None:
             (closing, "TLS: closed during the handshake"),
         ):
             for kind in ("tls", "https"):
-                got = asked(Health(type=kind), server.port, f"localhost:{server.port}")  # type: ignore[arg-type]
-                assert got == Outcome(Verdict.DOWN, reason, "tls")
+                got = asked(HealthConfig(type=kind), server.port, f"localhost:{server.port}")  # type: ignore[arg-type]
+                assert got == CheckResult(State.DOWN, reason, "tls")
 
 
 def test_http_asked_of_a_tls_port_is_down(certs: Certs) -> None:
     """A wrong `type` shows."""
     with Api(certs.server_context()) as server:
-        assert asked(Health(type="http"), server.port).verdict is Verdict.DOWN
+        assert asked(HealthConfig(type="http"), server.port).verdict is State.DOWN
 
 
 def test_a_certificate_is_verified_only_when_configured(certs: Certs, tmp_path: Path) -> None:
@@ -438,8 +438,8 @@ def test_a_certificate_is_verified_only_when_configured(certs: Certs, tmp_path: 
     with Api(certs.server_context()) as server:
 
         def reason(name: str = "127.0.0.1", **keys: Any) -> str:
-            got = asked(Health(**keys), server.port, f"{name}:{server.port}")
-            assert (got.verdict, got.kind) in ((Verdict.UP, "ok"), (Verdict.DOWN, "tls"))
+            got = asked(HealthConfig(**keys), server.port, f"{name}:{server.port}")
+            assert (got.verdict, got.kind) in ((State.UP, "ok"), (State.DOWN, "tls"))
             return got.reason
 
         assert reason() == "200: ready"
@@ -459,10 +459,10 @@ def test_a_client_certificate_is_shown(certs: Certs) -> None:
     context.load_verify_locations(certs.ca)
     context.verify_mode = ssl.CERT_REQUIRED
     with Blocking(context) as server:
-        with_one = Health(cert_file=str(certs.client), key_file=str(certs.client))
-        assert asked(with_one, server.port).verdict is Verdict.UP
-        assert asked(Health(), server.port) == Outcome(
-            Verdict.DOWN, "TLS: tlsv13 alert certificate required", "tls"
+        with_one = HealthConfig(cert_file=str(certs.client), key_file=str(certs.client))
+        assert asked(with_one, server.port).verdict is State.UP
+        assert asked(HealthConfig(), server.port) == CheckResult(
+            State.DOWN, "TLS: tlsv13 alert certificate required", "tls"
         )
 
 
@@ -483,7 +483,7 @@ def test_the_server_name_is_the_configured_one_or_the_host_s(
     context = certs.server_context()
     context.sni_callback = lambda _, name, __: seen.append(name)
     with Api(context) as server:
-        assert asked(Health(type="tls", server_name=server_name), server.port, host).verdict is Verdict.UP
+        assert asked(HealthConfig(type="tls", server_name=server_name), server.port, host).verdict is State.UP
     assert seen == [sent]
 
 
@@ -503,7 +503,7 @@ def test_files_that_cannot_be_used_are_named(certs: Certs, tmp_path: Path) -> No
     ]
     for keys, text in cases:
         with pytest.raises(LbproxyError) as error:
-            Probe(Health(**keys), "m1.example:6443")  # type: ignore[arg-type]
+            Probe(HealthConfig(**keys), "m1.example:6443")  # type: ignore[arg-type]
         assert text in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -511,7 +511,7 @@ def test_files_that_cannot_be_used_are_named(certs: Certs, tmp_path: Path) -> No
 def test_a_tcp_question_is_not_seen_by_the_server_s_program() -> None:
     """So an apiserver has no failed handshake to log; a late one may slip through on a busy machine."""
     with Echo() as server:
-        assert asked(Health(type="tcp"), server.port, times=20) == Outcome(Verdict.UP, "port open", "ok")
+        assert asked(HealthConfig(type="tcp"), server.port, times=20) == CheckResult(State.UP, "port open", "ok")
         assert server.accepted <= 10
 
 
@@ -520,10 +520,10 @@ def test_a_tls_question_ends_with_a_close_notify(certs: Certs) -> None:
     with Blocking(certs.server_context()) as server:
 
         async def main() -> None:
-            with contextlib.closing(Probe(Health(type="tls"), "m1.example:6443")) as probe:
+            with contextlib.closing(Probe(HealthConfig(type="tls"), "m1.example:6443")) as probe:
                 for number in (1, 2, 3):
                     got = await probe.ask(endpoint(server.port))
-                    assert got == Outcome(Verdict.UP, "TLS handshake done", "ok")
+                    assert got == CheckResult(State.UP, "TLS handshake done", "ok")
                     until(lambda: server.farewells == number, "a clean end of the stream")  # noqa: B023  # now
 
         run(main)
@@ -535,10 +535,10 @@ def test_a_server_that_ignores_the_close_notify_holds_nothing_up(certs: Certs) -
 
         async def main() -> None:
             before = fds()
-            with contextlib.closing(Probe(Health(type="tls"), "m1.example:6443")) as probe:
+            with contextlib.closing(Probe(HealthConfig(type="tls"), "m1.example:6443")) as probe:
                 for _ in range(3):
                     got = await probe.ask(endpoint(server.port))
-                    assert got == Outcome(Verdict.UP, "TLS handshake done", "ok")
+                    assert got == CheckResult(State.UP, "TLS handshake done", "ok")
             assert len(fds()) <= len(before) + 3, "more than the server's own ends are open"
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -551,7 +551,7 @@ def test_a_cancelled_question_leaves_nothing(kind: str, certs: Certs) -> None:
     with Hung() as hung, Api(None if kind == "http" else certs.server_context()) as live:
 
         async def main() -> None:
-            health = Health(type=kind, timeout=10)  # type: ignore[arg-type]
+            health = HealthConfig(type=kind, timeout=10)  # type: ignore[arg-type]
             with contextlib.closing(Probe(health, "m1.example:6443")) as probe:
                 for turns in range(120):
                     port = hung.port if turns % 3 == 0 else live.port
@@ -562,8 +562,10 @@ def test_a_cancelled_question_leaves_nothing(kind: str, certs: Certs) -> None:
                     with contextlib.suppress(asyncio.CancelledError):
                         await asking
             # Once this one is served, the server has accepted all those before it, and `run` sees its ends of them.
-            with contextlib.closing(Probe(Health(type="http" if kind == "http" else "https"), "m1:6443")) as probe:
-                assert await probe.ask(endpoint(live.port)) == Outcome(Verdict.UP, "200: ready", "ok")
+            with contextlib.closing(
+                Probe(HealthConfig(type="http" if kind == "http" else "https"), "m1:6443")
+            ) as probe:
+                assert await probe.ask(endpoint(live.port)) == CheckResult(State.UP, "200: ready", "ok")
 
         run(main)
 
@@ -573,14 +575,14 @@ def test_want_of_descriptors_here_says_nothing_of_the_server() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def main() -> None:
-        with contextlib.closing(Probe(Health(type="http"), f"127.0.0.1:{server.port}")) as probe:
+        with contextlib.closing(Probe(HealthConfig(type="http"), f"127.0.0.1:{server.port}")) as probe:
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
             try:
                 got = await probe.ask(endpoint(server.port))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert got == NotAsked("too many open files")
-            assert await probe.ask(endpoint(server.port)) == Outcome(Verdict.UP, "200: ready", "ok")
+            assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
 
     with Api() as server:
         run(main)

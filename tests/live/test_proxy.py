@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.health import CheckResult, State
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
-from lbproxy.config.model import Address, Proxy
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.net import sockets as socks
-from lbproxy.proxy.listener import Gate
-from lbproxy.proxy.proxy import REMOVED, Frontend
+from lbproxy.proxy.listener import ConnectionLimit
+from lbproxy.proxy.proxy import REMOVED, Proxy
 from tests.support.ports import free_port
 from tests.unit.relay.hand import Bench, ended, reset, stuff, take
 
@@ -31,10 +30,10 @@ class Place:
         servers = tuple(ServerConfig(address=Address(*each.getsockname()), name=f"s{at}")
                         for at, each in enumerate(self.behind))  # fmt: skip
         self.address = Address("127.0.0.1", free_port())
-        self.settings = Proxy(listen=(self.address,), servers=servers, first_byte_timeout=0, drain_timeout=0.05)
-        self.gate = Gate(100)
+        self.settings = ProxyConfig(listen=(self.address,), servers=servers, first_byte_timeout=0, drain_timeout=0.05)
+        self.limit = ConnectionLimit(100)
         pool = Pool(self.settings, "n", 0.0)
-        self.frontend = Frontend("p", self.settings, bench.engine, self.gate, pool, self.failed)
+        self.frontend = Proxy("p", self.settings, bench.poller, self.limit, pool, self.failed)
         self.give_addresses()
         self.frontend.listen(self.address, socks.listen("p", self.address))
         self.failures: list[str] = []
@@ -45,13 +44,13 @@ class Place:
 
     def give_addresses(self) -> None:
         """Do what attendants do."""
-        for server in self.frontend.upstream.pool.servers:
+        for server in self.frontend.backend.pool.servers:
             address = server.settings.address
             server.endpoints = [(socket.AF_INET, (address.host, address.port))]
 
     def server(self, name: str) -> Server:
         """Return a server that is configured."""
-        found = self.frontend.upstream.pool.find(name)
+        found = self.frontend.backend.pool.find(name)
         assert found
         return found
 
@@ -91,7 +90,7 @@ def place() -> Iterator[Place]:
     yield place
     place.frontend.close("shutdown")
     place.frontend.close_listener(place.address)
-    assert place.gate.open == 0
+    assert place.limit.open == 0
     bench.close()
 
 
@@ -101,7 +100,7 @@ def test_beyond_max_connections_clients_are_reset_and_counted(place: Place) -> N
     client, _, _ = place.linked()
     refused = place.connect()
     place.loop.until(lambda: ended(refused) == "rst")
-    assert (place.frontend.view(0.0).rejected, place.gate.open) == ({"max_connections": 1}, 1)
+    assert (place.frontend.view(0.0).rejected, place.limit.open) == ({"max_connections": 1}, 1)
     reset(client)
     place.loop.until(lambda: not place.frontend.sessions)
     place.linked()
@@ -122,7 +121,7 @@ def test_bytes_of_live_and_of_ended_connections_are_added_up(place: Place) -> No
         return view.connections, view.bytes_in_total, view.bytes_out_total
 
     place.loop.until(lambda: figures() == (1, 100, 10))
-    (conn,) = place.frontend.connections(place.bench.engine.now)
+    (conn,) = place.frontend.connections(place.bench.poller.now)
     assert (conn.proxy, conn.server, conn.bytes_in, conn.bytes_out) == ("p", name, 100, 10)
     assert conn.client == "{}:{}".format(*client.getsockname())
     client.close()
@@ -178,11 +177,11 @@ def test_a_drained_server_is_cut_when_its_time_is_over_and_not_if_it_was_made_re
 def test_a_server_that_checks_find_down_is_cut_at_once_unless_its_connections_are_to_be_kept(place: Place) -> None:
     """on_down: close, or keep."""
     clients = {name: client for client, _, name in (place.linked(), place.linked())}
-    down = Outcome(Verdict.DOWN, "port closed", "refused")
-    place.frontend.upstream.observe(place.server("s0"), down, 1.0)
+    down = CheckResult(State.DOWN, "port closed", "refused")
+    place.frontend.backend.observe(place.server("s0"), down, 1.0)
     place.loop.until(lambda: ended(clients["s0"]) == "rst")
     place.go_over(on_down="keep")
-    place.frontend.upstream.observe(place.server("s1"), down, 2.0)
+    place.frontend.backend.observe(place.server("s1"), down, 2.0)
     place.loop.settle()
     assert ended(clients["s1"]) == "open"
     assert [each.state for each in place.frontend.view(0.0).servers] == ["down", "down"]
@@ -217,8 +216,8 @@ def test_who_is_being_connected_when_the_servers_are_replaced_gets_a_new_one(pla
 def test_a_listener_that_goes_over_to_another_proxy_brings_its_clients_there(place: Place) -> None:
     """The socket is never closed."""
     settings = replace(place.settings, listen=())
-    other = Frontend("q", settings, place.bench.engine, place.gate, Pool(settings, "n", 0.0), place.failed)
-    for server in other.upstream.pool.servers:
+    other = Proxy("q", settings, place.bench.poller, place.limit, Pool(settings, "n", 0.0), place.failed)
+    for server in other.backend.pool.servers:
         server.endpoints = place.server(server.name).endpoints
     other.adopt(place.address, place.frontend.take_listener(place.address))
     client = place.bench.keep(socket.create_connection((place.address.host, place.address.port)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from lbproxy.checks.stream import Line
+from lbproxy.checks.stream import Stream
 from tests.support.certs import Certs
 from tests.support.ports import free_port
 from tests.support.servers import Echo, Hung, Sink, pattern
@@ -19,11 +19,11 @@ from tests.support.servers import Echo, Hung, Sink, pattern
 uvloop.new_event_loop().close()  # libuv keeps a pipe from its first loop on, which no test is to be blamed for
 
 
-def on(port: int, use: Callable[[Line], Awaitable[None]]) -> None:
+def on(port: int, use: Callable[[Stream], Awaitable[None]]) -> None:
     """Run `use` with a line to `port`."""
 
     async def main() -> None:
-        line = await Line.connect((socket.AF_INET, ("127.0.0.1", port)))
+        line = await Stream.connect((socket.AF_INET, ("127.0.0.1", port)))
         try:
             await use(line)
         finally:
@@ -41,7 +41,7 @@ def sockets() -> int:
     return count
 
 
-async def read_all(line: Line) -> bytes:
+async def read_all(line: Stream) -> bytes:
     """Read to the end of the stream."""
     got = bytearray()
     while data := await line.read():
@@ -54,7 +54,7 @@ def test_much_is_written_whole_and_in_order(tls: bool, certs: Certs) -> None:
     """More than the socket takes at once, with and without TLS."""
     data = pattern(0, 8 << 20)
 
-    async def use(line: Line) -> None:
+    async def use(line: Stream) -> None:
         if tls:
             await line.shake_hands(certs.client_context(), "localhost")
         got = bytearray()
@@ -82,7 +82,7 @@ def test_much_is_written_whole_and_in_order(tls: bool, certs: Certs) -> None:
 def test_the_end_of_our_side_is_heard_and_theirs_as_well() -> None:
     """After `leave` the peer's last words can still be read."""
 
-    async def use(line: Line) -> None:
+    async def use(line: Stream) -> None:
         await line.write(b"x" * 5)
         line.leave()
         assert (await read_all(line)).startswith(b"5 ")
@@ -97,7 +97,7 @@ def test_a_refused_connect_is_an_os_error_and_leaves_no_socket() -> None:
     async def main() -> None:
         before = sockets()
         with pytest.raises(ConnectionRefusedError):
-            await Line.connect((socket.AF_INET, ("127.0.0.1", free_port())))
+            await Stream.connect((socket.AF_INET, ("127.0.0.1", free_port())))
         assert sockets() == before
 
     uvloop.run(main())
@@ -106,7 +106,7 @@ def test_a_refused_connect_is_an_os_error_and_leaves_no_socket() -> None:
 def test_a_cancelled_read_can_be_taken_up_again() -> None:
     """Nothing stays registered with the loop, and nothing is lost."""
 
-    async def use(line: Line) -> None:
+    async def use(line: Stream) -> None:
         for _ in range(3):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.01):
@@ -123,7 +123,7 @@ def test_a_closed_line_frees_its_descriptor_at_once() -> None:
 
     async def main() -> None:
         before = sockets()
-        line = await Line.connect((socket.AF_INET, ("127.0.0.1", server.port)))
+        line = await Stream.connect((socket.AF_INET, ("127.0.0.1", server.port)))
         line.leave()
         line.close()
         line.close()

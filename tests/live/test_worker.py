@@ -16,13 +16,13 @@ from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.net import sockets as socks
-from lbproxy.process.worker import Worker, receive_listeners, send_listeners
+from lbproxy.process.worker import WorkerProcess, receive_listeners, send_listeners
 from lbproxy.tasks import Tasks
 from tests.support.clients import greeting
 from tests.support.ports import free_port, free_ports
 from tests.support.servers import Echo
 
-Test = Callable[[Worker, Config, dict[Address, SocketType]], Awaitable[None]]
+Test = Callable[[WorkerProcess, Config, dict[Address, SocketType]], Awaitable[None]]
 
 
 def config_of(servers: list[str], *listens: str) -> Config:
@@ -36,10 +36,10 @@ def listeners_of(config: Config) -> dict[Address, SocketType]:
 
 
 @asynccontextmanager
-async def started(config: Config, listeners: dict[Address, SocketType]) -> AsyncIterator[Worker]:
+async def started(config: Config, listeners: dict[Address, SocketType]) -> AsyncIterator[WorkerProcess]:
     """Run a worker process."""
     tasks = Tasks()
-    worker = Worker(0, tasks)
+    worker = WorkerProcess(0, tasks)
     try:
         await worker.start(config, listeners)
         yield worker

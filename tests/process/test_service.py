@@ -11,8 +11,8 @@ from tests.support import builds
 from tests.support.box import UNITS, Service
 from tests.support.clients import connect, receive, receive_line
 from tests.support.daemon import one_proxy
-from tests.support.numbered import Numbered, Report
 from tests.support.servers import Echo
+from tests.support.streams_checked import Numbered, Report
 from tests.support.wait import until
 
 MIXED = {"steady": 20, "fast": 5, "bulk": 3, "slow": 3, "half_client": 3, "half_server": 3}
@@ -171,8 +171,9 @@ def test_a_file_that_is_broken_at_a_restart_is_not_the_end(streams: Numbered) ->
 def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_crash() -> None:
     """Ages and idle times go on, a drain by hand stays; a server removed meanwhile drains, so does a whole proxy."""
     with Echo("one") as one, Echo("two") as two, Echo("three") as three:
-        config = one_proxy([{"name": "one", "address": one.address}, {"name": "two", "address": two.address}],
-                           drain_timeout="4s")
+        config = one_proxy(
+            [{"name": "one", "address": one.address}, {"name": "two", "address": two.address}], drain_timeout="4s"
+        )
         config["proxies"]["q"] = one_proxy([three])["proxies"]["p"]
         with Service(config) as service:
             other = int(service.status()["proxies"]["q"]["listen"][0].rpartition(":")[2])

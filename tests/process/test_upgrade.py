@@ -18,8 +18,8 @@ from lbproxy.errors import LbproxyError
 from tests.support import builds
 from tests.support.clients import connect, receive, receive_line
 from tests.support.daemon import Daemon, one_proxy
-from tests.support.numbered import Numbered
 from tests.support.servers import Echo, Hung
+from tests.support.streams_checked import Numbered
 from tests.support.wait import FACTOR, until
 from tests.unit.test_session import client_hello
 

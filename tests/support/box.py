@@ -125,7 +125,8 @@ class Service(Box):
         (venv / "pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
         packages = sysconfig.get_path("purelib")
         (self.dir / "drop-in.conf").write_text(
-            f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n{self._drop_in}\n")
+            f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n{self._drop_in}\n"
+        )
         self.binds |= {
             Path(sys.base_prefix): "/opt/python",
             venv: "/opt/venv",

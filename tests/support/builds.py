@@ -12,7 +12,7 @@ FAILS_AT_START = {"process.start": ("    _raise_fd_limit()\n", '    sys.exit("th
 KNOWS_ANOTHER_HANDOVER = {"handover.parcel": ("VERSION: Final = 1", "VERSION: Final = 2")}
 NEVER_GETS_READY = {"process.start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1000)\n")}
 DIES_WITH_THE_CONNECTIONS = {"handover.upgrade": ('        self._send({"have": True})\n', "        os._exit(9)\n")}
-DIES_WHEN_IT_MAY_GO = {"process.app": ("        heritage, self._heritage = self._heritage, Heritage()\n",
+DIES_WHEN_IT_MAY_GO = {"process.app": ("        inherited, self._inherited = self._inherited, Inherited()\n",
                               "        os._exit(9)\n")}  # fmt: skip
 
 

@@ -1,31 +1,30 @@
-"""Real loopback servers behind an upstream, for what dials them; turned by hand."""
+"""Real loopback servers behind a backend, for what dials them; turned by hand."""
 
 from __future__ import annotations
 
 import socket
 from dataclasses import replace
 
-from lbproxy.balance.health import Flip, Verdict
+from lbproxy.balance.health import State, Transition
 from lbproxy.balance.pool import Pool
-from lbproxy.config.model import Address, Proxy
-from lbproxy.config.model import Server as ServerConfig
-from lbproxy.proxy.backend import Upstream
+from lbproxy.config.model import Address, ProxyConfig, ServerConfig
+from lbproxy.proxy.backend import Backend
 from tests.unit.relay.hand import Bench
 
 Where = tuple[str, int]
 
 
 class Scene:
-    """An upstream of the given addresses, asked in the order given."""
+    """A backend of the given addresses, asked in the order given."""
 
     def __init__(self, bench: Bench, *places: Where, **settings: object) -> None:
         servers = tuple(ServerConfig(address=Address(*place), name=f"s{at}") for at, place in enumerate(places))
-        proxy = replace(Proxy(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
+        proxy = replace(ProxyConfig(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
         self.bench = bench
-        self.flips: list[tuple[str, Flip]] = []
+        self.flips: list[tuple[str, Transition]] = []
         self.failed: list[str] = []
         pool = Pool(proxy, "node", 0.0)
-        self.upstream = Upstream(
+        self.backend = Backend(
             "p", proxy, pool, lambda server, flip: self.flips.append((server.name, flip)),
             lambda server: self.failed.append(server.name),
         )  # fmt: skip
@@ -34,7 +33,7 @@ class Scene:
             server.endpoints = [(socket.AF_INET, place)]
             server.order = order
 
-    def states(self) -> list[Verdict]:
+    def states(self) -> list[State]:
         """Return what is believed of each server."""
         return [server.health.state for server in self.servers]
 

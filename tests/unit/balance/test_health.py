@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import FLAP_LIMIT, FLAP_WINDOW, Flip, Health, Outcome, Rules, Sign, Verdict
+from lbproxy.balance.health import FLAP_LIMIT, FLAP_WINDOW, CheckResult, Health, Rules, State, TrafficResult, Transition
 
-Evidence = Outcome | Sign
-UP, SICK, DRAINING, DOWN = Verdict.UP, Verdict.SICK, Verdict.DRAINING, Verdict.DOWN
+Evidence = CheckResult | TrafficResult
+UP, SICK, DRAINING, DOWN = State.UP, State.SICK, State.DRAINING, State.DOWN
 
 LETTER = {UP: "u", SICK: "s", DRAINING: "l", DOWN: "d"}
 """Of a check and of a state; l is for leaving."""
-CHECKS = {letter: Outcome(state, f"a check says {state.value}", state.value) for state, letter in LETTER.items()}
+CHECKS = {letter: CheckResult(state, f"a check says {state.value}", state.value) for state, letter in LETTER.items()}
 SIGNS = {
-    "F": Sign("connect refused"),
-    "E": Sign("reset before its first byte", answered=True),
-    "C": Sign(),
-    "A": Sign(answered=True),
+    "F": TrafficResult("connect refused"),
+    "E": TrafficResult("reset before its first byte", answered=True),
+    "C": TrafficResult(),
+    "A": TrafficResult(answered=True),
 }
 """Failed connect, early end, connect worked, an answer came."""
 
@@ -140,13 +140,13 @@ def test_a_flip_names_the_witness_and_its_reason() -> None:
     """Only a change of state is one, and what it says is what the state shows afterwards."""
     health = Health(Rules(), 0.0)
     assert health.observe(CHECKS["d"], 1.0) is None
-    assert health.observe(CHECKS["d"], 2.0) == Flip(UP, DOWN, "a check says down", checked=True)
+    assert health.observe(CHECKS["d"], 2.0) == Transition(UP, DOWN, "a check says down", checked=True)
     assert (health.reason, health.since) == ("a check says down", 2.0)
     assert health.observe(CHECKS["d"], 3.0) is None
     assert health.observe(CHECKS["u"], 4.0) is None
-    assert health.observe(CHECKS["u"], 5.0) == Flip(DOWN, UP, "a check says up", checked=True)
-    assert health.observe(SIGNS["F"], 6.0) == Flip(UP, DOWN, "connect refused", checked=False)
-    assert health.observe(SIGNS["C"], 7.0) == Flip(DOWN, UP, "a connection to it worked", checked=False)
+    assert health.observe(CHECKS["u"], 5.0) == Transition(DOWN, UP, "a check says up", checked=True)
+    assert health.observe(SIGNS["F"], 6.0) == Transition(UP, DOWN, "connect refused", checked=False)
+    assert health.observe(SIGNS["C"], 7.0) == Transition(DOWN, UP, "a connection to it worked", checked=False)
 
 
 def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> None:
@@ -167,7 +167,7 @@ def test_checks_that_find_out_what_traffic_has_shown_are_told() -> None:
     health = Health(Rules(), 0.0)
     health.observe(SIGNS["F"], 1.0)
     assert health.observe(CHECKS["d"], 2.0) is None
-    assert health.observe(CHECKS["d"], 3.0) == Flip(DOWN, DOWN, "a check says down", checked=True)
+    assert health.observe(CHECKS["d"], 3.0) == Transition(DOWN, DOWN, "a check says down", checked=True)
     assert (health.reason, health.since) == ("a check says down", 1.0)
     assert health.observe(CHECKS["d"], 4.0) is None
     assert health.observe(SIGNS["F"], 5.0) is None

@@ -11,18 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from lbproxy.balance.health import Outcome, Sign, Verdict
+from lbproxy.balance.health import CheckResult, State, TrafficResult
 from lbproxy.balance.pool import Pool, rules_of
 from lbproxy.balance.server import Lease
-from lbproxy.config.model import Address, Health, Proxy
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 
 LISTEN = (Address("127.0.0.1", 6443),)
-DOWN = Outcome(Verdict.DOWN, "refused", "refused")
-SICK = Outcome(Verdict.SICK, "500", "http_500")
-DRAINING = Outcome(Verdict.DRAINING, "shutdown", "shutdown")
-UP = Outcome(Verdict.UP, "ok", "ok")
-EARLY_END = Sign("closed", answered=True)
+DOWN = CheckResult(State.DOWN, "refused", "refused")
+SICK = CheckResult(State.SICK, "500", "http_500")
+DRAINING = CheckResult(State.DRAINING, "shutdown", "shutdown")
+UP = CheckResult(State.UP, "ok", "ok")
+EARLY_END = TrafficResult("closed", answered=True)
 BAD = {"sick": SICK, "draining": DRAINING, "down": DOWN}
 
 
@@ -31,10 +30,10 @@ def one(name: str, **settings: object) -> ServerConfig:
     return replace(ServerConfig(address=Address(f"{name}.test", 6443), name=name), **settings)  # type: ignore[arg-type]
 
 
-def settings_of(*servers: ServerConfig | str, **settings: object) -> Proxy:
+def settings_of(*servers: ServerConfig | str, **settings: object) -> ProxyConfig:
     """Return the configuration of a proxy in front of `servers`."""
     found = tuple(one(s) if isinstance(s, str) else s for s in servers)
-    return replace(Proxy(listen=LISTEN, servers=found), **settings)  # type: ignore[arg-type]
+    return replace(ProxyConfig(listen=LISTEN, servers=found), **settings)  # type: ignore[arg-type]
 
 
 def pool_of(*servers: ServerConfig | str, node: str = "node", rng: Random | None = None, **settings: object) -> Pool:
@@ -56,7 +55,7 @@ def take(pool: Pool, now: float = 0.0, tried: tuple[str, ...] = ()) -> str:
     return lease.server.name if lease else ""
 
 
-def mark(pool: Pool, name: str, outcome: Outcome, now: float = 0.0) -> None:
+def mark(pool: Pool, name: str, outcome: CheckResult, now: float = 0.0) -> None:
     """Have the checks say so until it counts."""
     server = pool.find(name)
     assert server is not None
@@ -166,7 +165,7 @@ def test_with_every_server_down_all_of_them_are_still_tried() -> None:
     pool = pool_of("a", "b", "c")
     for server in pool.servers:
         mark(pool, server.name, DOWN)
-        server.health.observe(Sign("refused"), 0.0)
+        server.health.observe(TrafficResult("refused"), 0.0)
     tried: list[str] = []
     while name := take(pool, tried=tuple(tried)):
         tried.append(name)
@@ -178,10 +177,10 @@ def test_a_suspect_server_gets_one_connection_when_its_time_has_come() -> None:
     pool = pool_of("a", "b", fail_timeout=10.0)
     suspect = pool.find("a")
     assert suspect is not None
-    suspect.health.observe(Sign("refused"), 0.0)
+    suspect.health.observe(TrafficResult("refused"), 0.0)
     assert {take(pool, 9.9) for _ in range(5)} == {"b"}
     assert [take(pool, 10.0) for _ in range(4)].count("a") == 1
-    suspect.health.observe(Sign(), 11.0)
+    suspect.health.observe(TrafficResult(), 11.0)
     assert take(pool, 11.0) == "a"
 
 
@@ -232,14 +231,14 @@ def test_servers_that_stay_keep_everything_across_a_reload() -> None:
     kept.connections_total = 7
     moved = ServerConfig(address=Address("elsewhere.test", 6443), name="b")
     added, removed = pool.reconcile(
-        settings_of(one("a", weight=5), moved, "d", max_fails=9, health=Health(rise=7)), "node", 1.0
+        settings_of(one("a", weight=5), moved, "d", max_fails=9, health=HealthConfig(rise=7)), "node", 1.0
     )
     assert sorted(server.name for server in added) == ["b", "d"]
     assert sorted(server.name for server in removed) == ["b", "c"]
     assert [server.name for server in pool.servers] == ["a", "b", "d"]
     assert pool.find("a") is kept
     assert (kept.manual, kept.connections_total, kept.settings.weight) == (True, 7, 5)
-    assert (kept.health.state, kept.health.rules.max_fails, kept.health.rules.rise) == (Verdict.DOWN, 9, 7)
+    assert (kept.health.state, kept.health.rules.max_fails, kept.health.rules.rise) == (State.DOWN, 9, 7)
 
 
 def test_a_server_that_comes_back_begins_anew() -> None:
@@ -250,7 +249,7 @@ def test_a_server_that_comes_back_begins_anew() -> None:
     pool.reconcile(settings_of("a", "b"), "node", 2.0)
     back = pool.find("a")
     assert back is not None
-    assert back.health.state is Verdict.UP
+    assert back.health.state is State.UP
 
 
 def test_a_server_is_found_by_name_and_by_address() -> None:
@@ -272,7 +271,7 @@ def test_others_up_counts_neither_itself_nor_what_takes_nothing() -> None:
 
 def test_the_rules_come_from_the_settings() -> None:
     """Without checks rise and fall do not matter."""
-    rules = rules_of(settings_of("a", max_fails=4, fail_timeout=7.0, health=Health(rise=3, fall=5)))
+    rules = rules_of(settings_of("a", max_fails=4, fail_timeout=7.0, health=HealthConfig(rise=3, fall=5)))
     assert (rules.rise, rules.fall, rules.max_fails, rules.fail_timeout) == (3, 5, 4, 7.0)
 
 
@@ -294,8 +293,12 @@ class PoolMachine(RuleBasedStateMachine):
         excluded = [server for at, server in enumerate(self.pool.servers) if at in tried]
         lease = self.pool.pick(self.now, excluded)
         free = [
-            server for server in self.pool.servers
-            if server not in excluded and server.endpoints and not server.manual and not server.settings.down
+            server
+            for server in self.pool.servers
+            if server not in excluded
+            and server.endpoints
+            and not server.manual
+            and not server.settings.down
             and not (server.settings.max_conns and server.connections >= server.settings.max_conns)
         ]
         if lease is None:
@@ -318,12 +321,15 @@ class PoolMachine(RuleBasedStateMachine):
                 lease.release()
             self.held.remove(lease)
 
-    @rule(at=st.integers(0, 4), evidence=st.sampled_from([UP, SICK, DRAINING, DOWN, Sign("x"), Sign(), EARLY_END]))
-    def observe(self, at: int, evidence: Outcome | Sign) -> None:
+    @rule(
+        at=st.integers(0, 4),
+        evidence=st.sampled_from([UP, SICK, DRAINING, DOWN, TrafficResult("x"), TrafficResult(), EARLY_END]),
+    )
+    def observe(self, at: int, evidence: CheckResult | TrafficResult) -> None:
         """Something is learnt."""
         server = self.pool.servers[at % len(self.pool.servers)]
         flip = server.health.observe(evidence, self.now)
-        if flip is not None and flip.new is Verdict.UP:
+        if flip is not None and flip.new is State.UP:
             server.recovered_at = self.now
 
     @rule(at=st.integers(0, 4), manual=st.booleans())

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import Outcome, Rules, Sign, Verdict
+from lbproxy.balance.health import CheckResult, Rules, State, TrafficResult
 from lbproxy.balance.histogram import BUCKETS
 from lbproxy.balance.server import Lease, Seconds, Server
-from lbproxy.config.model import Address
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import Address, ServerConfig
 
 ADDRESS = Address("10.4.6.11", 6443)
 
@@ -35,22 +34,22 @@ def test_a_fresh_server_is_up() -> None:
     assert server.usable()
 
 
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_its_state_is_that_of_its_health(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", list(State))
+def test_its_state_is_that_of_its_health(verdict: State) -> None:
     """With the reason of the check that brought it about, and since when."""
     server = server_of()
     for now in (5.0, 6.0):
-        server.health.observe(Outcome(verdict, "because", "x"), now)
+        server.health.observe(CheckResult(verdict, "because", "x"), now)
     state, reason, since = server.state()
     assert (state, reason) == (verdict.value, "because")
-    assert since == (3.0 if verdict is Verdict.UP else 6.0)
-    assert server.usable() == (verdict is Verdict.UP)
+    assert since == (3.0 if verdict is State.UP else 6.0)
+    assert server.usable() == (verdict is State.UP)
 
 
 def test_what_the_operator_and_the_file_say_comes_before_health() -> None:
     """Disabled in the file beats drained by hand, and that beats what is known of it."""
     server = server_of()
-    server.health.observe(Sign("refused"), 5.0)
+    server.health.observe(TrafficResult("refused"), 5.0)
     server.manual = True
     server.drained_at = 9.0
     assert server.state()[0::2] == ("draining", 9.0)

@@ -16,18 +16,18 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.health import CheckResult, State
 from lbproxy.balance.server import Endpoint
 from lbproxy.checks.checker import Checker, next_delay
 from lbproxy.checks.probe import Probe
-from lbproxy.config.model import Health
+from lbproxy.config.model import HealthConfig
 from tests.support.ports import free_port
 from tests.support.wait import FACTOR
 
 uvloop.new_event_loop().close()  # libuv keeps a pipe from its first loop on, which no test is to be blamed for
 
-UP = Outcome(Verdict.UP, "port open", "ok")
-REFUSED = Outcome(Verdict.DOWN, "connection refused", "refused")
+UP = CheckResult(State.UP, "port open", "ok")
+REFUSED = CheckResult(State.DOWN, "connection refused", "refused")
 NEVER = 3600.0
 
 
@@ -56,14 +56,14 @@ def test_a_hurried_check_comes_after_a_second_or_the_interval(interval: float, e
 class Run:
     """A checker at work on ports of this machine; `outcomes` and `times` grow."""
 
-    def __init__(self, health: Health, endpoints: Callable[[], list[Endpoint]]) -> None:
-        self.outcomes: list[Outcome] = []
+    def __init__(self, health: HealthConfig, endpoints: Callable[[], list[Endpoint]]) -> None:
+        self.outcomes: list[CheckResult] = []
         self.times: list[float] = []
         self.unsettled = False
         self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoints, self._observe)
         self._heard = asyncio.Event()
 
-    def _observe(self, outcome: Outcome) -> bool:
+    def _observe(self, outcome: CheckResult) -> bool:
         self.outcomes.append(outcome)
         self.times.append(asyncio.get_running_loop().time())
         self._heard.set()
@@ -101,9 +101,9 @@ def at(*ports: int) -> Callable[[], list[Endpoint]]:
     return lambda: [(socket.AF_INET, ("127.0.0.1", number)) for number in ports]
 
 
-def often(kind: str = "tcp") -> Health:
+def often(kind: str = "tcp") -> HealthConfig:
     """Return checks as frequent as may be configured."""
-    return Health(type=kind, interval=0.1)  # type: ignore[arg-type]
+    return HealthConfig(type=kind, interval=0.1)  # type: ignore[arg-type]
 
 
 def test_checks_go_on_for_ever_and_follow_the_server() -> None:
@@ -128,7 +128,7 @@ def test_the_first_check_comes_at_once_and_the_next_soon_while_unsettled() -> No
 
     async def main() -> None:
         with port() as number:
-            run = Run(Health(type="tcp", interval=NEVER), at(number))
+            run = Run(HealthConfig(type="tcp", interval=NEVER), at(number))
             run.unsettled = True
             async with running(run):
                 await run.heard(2)
@@ -141,10 +141,10 @@ def test_a_poke_brings_the_next_check_forward() -> None:
 
     async def main() -> None:
         with port() as number:
-            run = Run(Health(type="tcp", interval=NEVER), at(number))
+            run = Run(HealthConfig(type="tcp", interval=NEVER), at(number))
             async with running(run):
                 for count in (1, 2):
-                    run.checker.poke()
+                    run.checker.hurry()
                     await run.heard(count)
 
     uvloop.run(main())
@@ -159,7 +159,7 @@ def test_pokes_without_end_do_not_ask_more_often_than_allowed() -> None:
             async with running(run):
                 async with asyncio.timeout(10 * FACTOR):
                     while len(run.outcomes) < 8:
-                        run.checker.poke()
+                        run.checker.hurry()
                         await asyncio.sleep(0.001)
             elapsed = run.times[-1] - run.times[0]
             assert (len(run.times) - 1) * 0.1 <= elapsed + 0.05
@@ -193,7 +193,7 @@ def test_a_server_without_an_address_is_down() -> None:
                 await run.heard(1)
                 known.append(number)
                 await run.heard(len(run.outcomes) + 2)
-            assert run.outcomes[0] == Outcome(Verdict.DOWN, "its name does not resolve", "dns")
+            assert run.outcomes[0] == CheckResult(State.DOWN, "its name does not resolve", "dns")
             assert run.outcomes[-1] == UP
 
     uvloop.run(main())
@@ -232,7 +232,7 @@ def test_a_question_that_hangs_delays_no_other() -> None:
 
     async def main() -> None:
         with port() as hung, port() as live:
-            stuck = Run(Health(type="http", interval=0.1, timeout=600), at(hung))
+            stuck = Run(HealthConfig(type="http", interval=0.1, timeout=600), at(hung))
             free = Run(often(), at(live))
             async with running(stuck), running(free):
                 await free.heard(5)
@@ -262,6 +262,4 @@ def test_what_could_not_be_asked_is_not_observed(caplog: pytest.LogCaptureFixtur
 
     with caplog.at_level(logging.WARNING, "lbproxy"):
         uvloop.run(main())
-    assert caplog.messages == [
-        "m1.example:6443 cannot be checked, what was known of it stands: too many open files"
-    ]
+    assert caplog.messages == ["m1.example:6443 cannot be checked, what was known of it stands: too many open files"]

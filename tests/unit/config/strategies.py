@@ -14,12 +14,12 @@ from lbproxy.config.model import (
     Admin,
     Config,
     Duration,
-    Health,
+    HealthConfig,
     Keepalive,
     Log,
-    Proxy,
+    ProxyConfig,
     Rebalance,
-    Server,
+    ServerConfig,
     Text,
     Whole,
 )
@@ -83,10 +83,10 @@ def records(draw: st.DrawFn, /, cls: Any, **given: st.SearchStrategy[Any]) -> An
     return cls(**{name: draw(each) for name, each in keys.items()})
 
 
-servers = records(Server, name=names | st.just(""), address=addresses)
+servers = records(ServerConfig, name=names | st.just(""), address=addresses)
 maybe = st.none() | words
-health = records(Health, ca_file=maybe, server_name=st.none() | labels) | records(
-    Health, cert_file=words, key_file=words
+health = records(HealthConfig, ca_file=maybe, server_name=st.none() | labels) | records(
+    HealthConfig, cert_file=words, key_file=words
 )
 
 
@@ -99,7 +99,7 @@ def configs(draw: st.DrawFn) -> Config:
     for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
         proxies[name] = draw(
             records(
-                Proxy,
+                ProxyConfig,
                 listen=st.just(tuple(next(listens) for _ in range(draw(st.integers(1, 2))))),
                 servers=st.lists(servers, min_size=1, max_size=3, unique_by=lambda s: s.name)
                 .map(tuple)

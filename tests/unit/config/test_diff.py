@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbproxy.config.diff import Moved, Plan, Retuned, Setting, diff
-from lbproxy.config.model import Address, Admin, Config, Health, Keepalive, Log, Proxy, Server
+from lbproxy.config.model import Address, Admin, Config, HealthConfig, Keepalive, Log, ProxyConfig, ServerConfig
 from tests.unit.config.strategies import configs, successors
 
 HERE, THERE = Address("127.0.0.1", 6443), Address("::1", 6443)
-M1, M2, M3 = (Server(address=Address(f"10.4.6.1{n}", 6443), name=f"m{n}" if n == 3 else "") for n in (1, 2, 3))
-PROXY = Proxy(listen=(HERE,), servers=(M1, M2))
+M1, M2, M3 = (ServerConfig(address=Address(f"10.4.6.1{n}", 6443), name=f"m{n}" if n == 3 else "") for n in (1, 2, 3))
+PROXY = ProxyConfig(listen=(HERE,), servers=(M1, M2))
 BASE = Config(proxies={"kube-apiserver": PROXY})
 
 
@@ -82,9 +82,9 @@ def test_settings_are_written_as_in_the_file() -> None:
 def test_what_is_switched_on_is_shown_whole() -> None:
     """A health check, with its defaults; when it is there already only what differs."""
     shown = "{type: tcp, path: /readyz, interval: 5s, timeout: 2s, rise: 2, fall: 2, verify: false}"
-    assert changed(health=Health(type="tcp")).lines() == [f"kube-apiserver: health none -> {shown}"]
-    old = replace(BASE, proxies={"a": replace(PROXY, health=Health())})
-    new = replace(BASE, proxies={"a": replace(PROXY, health=Health(ca_file="/ca", interval=60.0))})
+    assert changed(health=HealthConfig(type="tcp")).lines() == [f"kube-apiserver: health none -> {shown}"]
+    old = replace(BASE, proxies={"a": replace(PROXY, health=HealthConfig())})
+    new = replace(BASE, proxies={"a": replace(PROXY, health=HealthConfig(ca_file="/ca", interval=60.0))})
     assert diff(old, new).lines() == ["a: health.interval 5s -> 1m", "a: health.ca_file none -> /ca"]
 
 
@@ -97,7 +97,7 @@ def test_addresses_are_opened_and_closed() -> None:
 
 def test_an_address_that_moves_is_handed_over() -> None:
     """It is neither opened nor closed, or clients would be refused for a moment."""
-    other = Proxy(listen=(THERE,), servers=(M3,))
+    other = ProxyConfig(listen=(THERE,), servers=(M3,))
     old = Config(proxies={"a": replace(PROXY, listen=(HERE,)), "b": other})
     new = Config(proxies={"a": replace(PROXY, listen=(THERE,)), "b": replace(other, listen=(HERE,))})
     plan = diff(old, new)
@@ -200,7 +200,7 @@ def test_a_plan_names_every_difference_and_no_other(data: st.DataObject) -> None
     assert (plan.lines() == ["no change"]) == (not plan)
 
 
-def flat(value: Config | Proxy) -> dict[str, Any]:
+def flat(value: Config | ProxyConfig) -> dict[str, Any]:
     """Return the settings of `value`, nested ones dotted, without those that are planned in another way."""
     found: dict[str, Any] = {}
     for key, each in asdict(value).items():

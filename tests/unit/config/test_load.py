@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lbproxy.config import nodes
 from lbproxy.config.load import load, loads
-from lbproxy.config.model import Address, Config, Health, Proxy, Server
+from lbproxy.config.model import Address, Config, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.errors import ConfigError
 from tests.unit.config.strategies import configs, written
 
@@ -66,7 +66,9 @@ def test_a_small_file_is_enough() -> None:
     """One proxy, one address, one server: the rest is defaults."""
     assert load(str(DATA / "good-minimal.yaml")) == Config(
         proxies={
-            "a": Proxy(listen=(Address("127.0.0.1", 6443),), servers=(Server(address=Address("10.4.6.11", 6443)),))
+            "a": ProxyConfig(
+                listen=(Address("127.0.0.1", 6443),), servers=(ServerConfig(address=Address("10.4.6.11", 6443)),)
+            )
         }
     )
 
@@ -84,14 +86,14 @@ def test_things_may_be_written_in_several_ways() -> None:
     proxy = config.proxies["a"]
     assert proxy.listen == (Address("::1", 6443),)
     assert proxy.servers == (
-        Server(address=Address("master1.example.", 6443), name="master1.example.:6443"),
-        Server(address=Address("10.4.6.12", 6443), name="10.4.6.12:6443"),
-        Server(address=Address("fd00::11", 6443), name="[::1]:1", down=True),
+        ServerConfig(address=Address("master1.example.", 6443), name="master1.example.:6443"),
+        ServerConfig(address=Address("10.4.6.12", 6443), name="10.4.6.12:6443"),
+        ServerConfig(address=Address("fd00::11", 6443), name="[::1]:1", down=True),
     )
     assert proxy.proxy_protocol == "off"
     assert (proxy.connect_timeout, proxy.connect_deadline) == (0.25, 1.5)
     assert (proxy.idle_timeout, proxy.fail_timeout) == (3600, 1.5)
-    assert proxy.health == Health(type="tcp", interval=1, timeout=600)
+    assert proxy.health == HealthConfig(type="tcp", interval=1, timeout=600)
     assert list(config.proxies) == ["a", "b", "c"]
 
 
@@ -100,8 +102,8 @@ def test_the_example_files_load() -> None:
     minimal = load(str(CONFIG / "minimal.yaml")).proxies["kube-apiserver"]
     assert list(map(str, minimal.listen)) == ["127.0.0.1:6443", "[::1]:6443"]
     assert len(minimal.servers) == 3
-    assert minimal.health == Health(type="https")
-    assert load(str(CONFIG / "lbproxy.yaml")).proxies["kube-apiserver"].health == Health()
+    assert minimal.health == HealthConfig(type="https")
+    assert load(str(CONFIG / "lbproxy.yaml")).proxies["kube-apiserver"].health == HealthConfig()
 
 
 def test_what_cannot_be_read_gets_one_line(tmp_path: Path) -> None:

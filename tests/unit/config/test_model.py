@@ -11,7 +11,17 @@ import pytest
 
 from lbproxy.config import model
 from lbproxy.config.load import load, loads
-from lbproxy.config.model import Address, Config, Duration, Health, Literally, Proxy, Server, Text, Whole
+from lbproxy.config.model import (
+    Address,
+    Config,
+    Duration,
+    HealthConfig,
+    Literally,
+    ProxyConfig,
+    ServerConfig,
+    Text,
+    Whole,
+)
 from lbproxy.config.scalars import constraint, members, read, write
 
 FILE = Path(__file__).parents[3] / "config" / "lbproxy.yaml"
@@ -40,9 +50,11 @@ def test_the_commented_file_gives_every_default() -> None:
     """Without the examples (proxies' addresses, names, admin, health) it is the empty configuration."""
     config = load(str(FILE))
     proxy = config.proxies["kube-apiserver"]
-    plain = Proxy(listen=proxy.listen, servers=tuple(Server(address=s.address, name=s.name) for s in proxy.servers))
+    plain = ProxyConfig(
+        listen=proxy.listen, servers=tuple(ServerConfig(address=s.address, name=s.name) for s in proxy.servers)
+    )
     assert replace(proxy, health=None) == plain
-    assert proxy.health == Health()
+    assert proxy.health == HealthConfig()
     assert replace(config, admin=None) == Config(proxies=config.proxies)
     assert str(config.admin.listen if config.admin else "") == "127.0.0.1:8081"
 
@@ -50,14 +62,14 @@ def test_the_commented_file_gives_every_default() -> None:
 def test_the_contracts_own_example_is_valid() -> None:
     """As the documentation shows it, `off`, `0` and all."""
     proxy = loads(CONTRACT, "f").proxies["kube-apiserver"]
-    assert proxy == Proxy(
+    assert proxy == ProxyConfig(
         listen=(Address("127.0.0.1", 6443), Address("::1", 6443)),
         servers=(
-            Server(address=Address("10.4.6.11", 6443)),
-            Server(address=Address("10.4.6.12", 6443)),
-            Server(address=Address("master3.example", 6443), name="m3"),
+            ServerConfig(address=Address("10.4.6.11", 6443)),
+            ServerConfig(address=Address("10.4.6.12", 6443)),
+            ServerConfig(address=Address("master3.example", 6443), name="m3"),
         ),
-        health=Health(),
+        health=HealthConfig(),
     )
 
 
@@ -78,7 +90,13 @@ def test_only_what_nobody_can_guess_must_be_given() -> None:
         for cls, field in KEYS
         if field.default is MISSING and field.default_factory is MISSING
     ]
-    assert needed == ["Server.address", "Proxy.listen", "Proxy.servers", "Admin.listen", "Config.proxies"]
+    assert needed == [
+        "ServerConfig.address",
+        "ProxyConfig.listen",
+        "ProxyConfig.servers",
+        "Admin.listen",
+        "Config.proxies",
+    ]
 
 
 def test_limits_are_in_order() -> None:
@@ -91,13 +109,13 @@ def test_limits_are_in_order() -> None:
 
 def test_a_server_without_a_name_is_called_by_its_address() -> None:
     """IPv6 addresses keep their brackets."""
-    assert Server(address=Address("::1", 1)).name == "[::1]:1"
-    assert Server(address=Address("a", 1), name="m1").name == "m1"
+    assert ServerConfig(address=Address("::1", 1)).name == "[::1]:1"
+    assert ServerConfig(address=Address("a", 1), name="m1").name == "m1"
 
 
 def test_a_configuration_cannot_be_changed() -> None:
     """It is shared by everything that runs."""
-    server = Server(address=Address("a", 1))
+    server = ServerConfig(address=Address("a", 1))
     with pytest.raises(FrozenInstanceError):
         server.weight = 2  # type: ignore[misc]
 

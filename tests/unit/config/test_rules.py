@@ -6,11 +6,11 @@ import pytest
 
 from lbproxy.config import rules
 from lbproxy.config.load import loads
-from lbproxy.config.model import Address, Config, Health, Proxy, Server
+from lbproxy.config.model import Address, Config, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.errors import ConfigError
 
 HERE = Address("127.0.0.1", 6443)
-THERE = Server(address=Address("10.4.6.11", 6443))
+THERE = ServerConfig(address=Address("10.4.6.11", 6443))
 
 
 def problems(proxy: str, rest: str = "") -> list[str]:
@@ -100,12 +100,12 @@ def test_the_admin_port_is_nobody_elses() -> None:
 
 def test_files_are_listed_with_their_places() -> None:
     """Those that are given, of every proxy."""
-    health = Health(ca_file="/ca", cert_file="/cert", key_file="/key")
+    health = HealthConfig(ca_file="/ca", cert_file="/cert", key_file="/key")
     config = Config(
         proxies={
-            "a": Proxy(listen=(HERE,), servers=(THERE,), health=health),
-            "b": Proxy(listen=(HERE,), servers=(THERE,), health=Health(ca_file="/other")),
-            "c": Proxy(listen=(HERE,), servers=(THERE,)),
+            "a": ProxyConfig(listen=(HERE,), servers=(THERE,), health=health),
+            "b": ProxyConfig(listen=(HERE,), servers=(THERE,), health=HealthConfig(ca_file="/other")),
+            "c": ProxyConfig(listen=(HERE,), servers=(THERE,)),
         }
     )
     assert list(rules.files(config)) == [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.config.model import Config, Duration, Proxy, Server, Text, Whole
+from lbproxy.config.model import Config, Duration, ProxyConfig, ServerConfig, Text, Whole
 from lbproxy.config.scalars import constraint, duration, expects, members, read, required, write
 
 HOUR = Annotated[float, Duration(0.1, 3600)]
@@ -109,9 +109,9 @@ def test_a_text_must_match_its_pattern_whole() -> None:
 
 def test_optional_keys_are_read_as_what_they_hold() -> None:
     """`None` is the absence of the key and never a value of it."""
-    hint = members(Proxy)["health"]
-    assert required(hint).__name__ == "Health"
-    assert required(members(Server)["name"]) == members(Server)["name"]
+    hint = members(ProxyConfig)["health"]
+    assert required(hint).__name__ == "HealthConfig"
+    assert required(members(ServerConfig)["name"]) == members(ServerConfig)["name"]
 
 
 def test_a_kind_that_no_text_stands_for_is_a_bug() -> None:

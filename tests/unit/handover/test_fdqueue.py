@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from lbproxy.handover.fdqueue import Carrier, receive
+from lbproxy.handover.fdqueue import FdQueue, receive
 from lbproxy.handover.parcel import MAX_FDS, Parcel
 
 
 @pytest.fixture
-def carrier() -> Iterator[Carrier]:
+def carrier() -> Iterator[FdQueue]:
     """Make one and close it."""
-    made = Carrier()
+    made = FdQueue()
     yield made
     made.close()
 
@@ -39,7 +39,7 @@ def close(arrived: list[Parcel]) -> None:
         os.close(parcel.client_fd)
 
 
-def in_flight(carrier: Carrier) -> list[int]:
+def in_flight(carrier: FdQueue) -> list[int]:
     """Return the slots of what is in flight."""
     arrived, _, wrong = receive(carrier.receiver)
     close(arrived)
@@ -48,14 +48,14 @@ def in_flight(carrier: Carrier) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 100, 101, MAX_FDS + 1, 1000])
-def test_everything_arrives_in_order(carrier: Carrier, count: int) -> None:
+def test_everything_arrives_in_order(carrier: FdQueue, count: int) -> None:
     """However many messages it takes; `entries` counts them all."""
     assert carrier.send(parcels(count))
     assert carrier.entries == count
     assert in_flight(carrier) == list(range(1, count + 1))
 
 
-def test_bytes_in_transit_ride_along(carrier: Carrier) -> None:
+def test_bytes_in_transit_ride_along(carrier: FdQueue) -> None:
     """Three descriptors each then, so that fewer fit into a message."""
     assert carrier.send(parcels(200, (b"up" * 40000, b"down")))
     arrived, _, _ = receive(carrier.receiver)
@@ -64,7 +64,7 @@ def test_bytes_in_transit_ride_along(carrier: Carrier) -> None:
     assert len(arrived) == 200
 
 
-def test_what_is_looked_at_stays_there(carrier: Carrier) -> None:
+def test_what_is_looked_at_stays_there(carrier: FdQueue) -> None:
     """A process that dies before it has sent it on leaves it to the next one; bytes in transit too."""
     carrier.send(parcels(150, (b"x" * 100, b"")))
     carrier.send_state({"drained": []})
@@ -80,7 +80,7 @@ def test_what_is_looked_at_stays_there(carrier: Carrier) -> None:
     assert len(arrived) == 150
 
 
-def test_it_outlives_its_sender(carrier: Carrier) -> None:
+def test_it_outlives_its_sender(carrier: FdQueue) -> None:
     """That is what it is for: the process at the other end is dead by then."""
     carrier.send(parcels(3))
     carrier.send_state({"drained": ["m1"]})
@@ -90,7 +90,7 @@ def test_it_outlives_its_sender(carrier: Carrier) -> None:
     assert ([parcel.slot for parcel in arrived], state, wrong) == ([1, 2, 3], {"drained": ["m1"]}, [])
 
 
-def test_the_last_state_counts(carrier: Carrier) -> None:
+def test_the_last_state_counts(carrier: FdQueue) -> None:
     """It is told again whenever it has changed."""
     carrier.send_state({"carrier": 1})
     carrier.send_state({"carrier": 2})
@@ -99,7 +99,7 @@ def test_the_last_state_counts(carrier: Carrier) -> None:
 
 def test_a_full_one_says_so_and_keeps_what_it_has() -> None:
     """As with the usual net.core.wmem_max, in small; nothing blocks, and no descriptor of ours is left open."""
-    carrier = Carrier(room=4096)
+    carrier = FdQueue(room=4096)
     before = descriptors()
     assert not carrier.send(parcels(10_000, (b"x", b"")))
     assert descriptors() == before
@@ -109,7 +109,7 @@ def test_a_full_one_says_so_and_keeps_what_it_has() -> None:
     carrier.close()
 
 
-def test_no_descriptor_for_the_bytes_in_transit_is_a_refusal(carrier: Carrier) -> None:
+def test_no_descriptor_for_the_bytes_in_transit_is_a_refusal(carrier: FdQueue) -> None:
     """With RLIMIT_NOFILE reached no memfd can be made: the sender hears of it, no exception is let through."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     top = os.open("/dev/null", os.O_RDONLY)
@@ -122,7 +122,7 @@ def test_no_descriptor_for_the_bytes_in_transit_is_a_refusal(carrier: Carrier) -
     assert not complete
 
 
-def test_a_message_that_cannot_be_read_costs_no_other(carrier: Carrier) -> None:
+def test_a_message_that_cannot_be_read_costs_no_other(carrier: FdQueue) -> None:
     """What was wrong is told; what came before and after is there."""
     carrier.send(parcels(1))
     socket.send_fds(carrier.sender, [b"\xffof another version"], [0])

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from lbproxy.balance.pool import Pool
-from lbproxy.config.model import Address, Proxy
-from lbproxy.config.model import Server as ServerConfig
-from lbproxy.handover.fdqueue import Carrier
-from lbproxy.handover.inherit import Heritage, adopt, from_fds
+from lbproxy.config.model import Address, ProxyConfig, ServerConfig
+from lbproxy.handover.fdqueue import FdQueue
+from lbproxy.handover.inherit import Inherited, adopt, from_fds
 from lbproxy.handover.keeper import CARRIER, CONFIG, MARKS
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
-from lbproxy.proxy.listener import Gate
-from lbproxy.proxy.proxy import Frontend
+from lbproxy.proxy.listener import ConnectionLimit
+from lbproxy.proxy.proxy import Proxy
 from tests.unit.relay.hand import Bench, ended, stuff, take
 
 
@@ -26,29 +25,29 @@ def dup(sock: socket.socket) -> int:
     return os.dup(sock.fileno())
 
 
-def close(heritage: Heritage) -> None:
+def close(inherited: Inherited) -> None:
     """Close what was found."""
-    for sock in heritage.listeners.values():
+    for sock in inherited.listeners.values():
         sock.close()
-    for parcel in (*heritage.rested, *heritage.kept):
+    for parcel in (*inherited.rested, *inherited.kept):
         os.close(parcel.client_fd)
-    if heritage.marks is not None:
-        heritage.marks.close()
+    if inherited.marks is not None:
+        inherited.marks.close()
 
 
 def test_nothing_is_nothing() -> None:
     """A first start."""
-    assert from_fds({}) == Heritage()
+    assert from_fds({}) == Inherited()
 
 
 def test_whatever_listens_is_a_listener(bench: Bench) -> None:
     """From the store or from a socket unit, under any name; IPv6 too."""
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
         four = bench.listen()
-        heritage = from_fds({"listener-x": [dup(four)], "lbproxy.socket": [dup(six)]})
-        assert set(heritage.listeners) == {Address(*four.getsockname()), Address(*six.getsockname()[:2])}
-        assert not any(sock.getblocking() for sock in heritage.listeners.values())
-    close(heritage)
+        inherited = from_fds({"listener-x": [dup(four)], "lbproxy.socket": [dup(six)]})
+        assert set(inherited.listeners) == {Address(*four.getsockname()), Address(*six.getsockname()[:2])}
+        assert not any(sock.getblocking() for sock in inherited.listeners.values())
+    close(inherited)
 
 
 def test_what_is_of_no_use_is_closed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,9 +55,9 @@ def test_what_is_of_no_use_is_closed(bench: Bench, caplog: pytest.LogCaptureFixt
     far, _ = bench.pair()
     pipe, other = os.pipe()
     with socket.socket(type=socket.SOCK_DGRAM) as datagram:
-        heritage = from_fds({"a": [dup(far)], "b": [dup(datagram)], "c": [pipe]})
+        inherited = from_fds({"a": [dup(far)], "b": [dup(datagram)], "c": [pipe]})
     os.close(other)
-    assert heritage == Heritage()
+    assert inherited == Inherited()
     assert len(caplog.records) == 3
 
 
@@ -72,16 +71,16 @@ def test_of_several_carriers_the_one_written_at_rest_is_told_apart() -> None:
     marks = Marks.create(3)
     named = {}
     for number in (10, 9):
-        carrier = Carrier()
+        carrier = FdQueue()
         carrier.send([Parcel(client_fd=0, proxy="p", peer=("::1", 1), born=0.0, slot=number)])
         carrier.send_state({"carrier": number})
         named[f"{CARRIER}-{number}"] = [dup(carrier.receiver)]
         carrier.close()
     marks.at_rest = 9
-    heritage = from_fds({**named, MARKS: [os.dup(marks.fd)]})
-    assert ([p.slot for p in heritage.rested], [p.slot for p in heritage.kept]) == ([9], [10])
-    assert (heritage.carriers, heritage.state) == ([9, 10], {"carrier": 10})
-    close(heritage)
+    inherited = from_fds({**named, MARKS: [os.dup(marks.fd)]})
+    assert ([p.slot for p in inherited.rested], [p.slot for p in inherited.kept]) == ([9], [10])
+    assert (inherited.carriers, inherited.state) == ([9, 10], {"carrier": 10})
+    close(inherited)
     marks.close()
 
 
@@ -89,10 +88,11 @@ def test_a_carrier_of_another_version_costs_its_connections_and_no_more(caplog: 
     """One line says so."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     socket.send_fds(ours, [b"\xee new"], [0])
-    assert from_fds({f"{CARRIER}-4": [theirs.detach()]}) == Heritage(carriers=[4])
+    assert from_fds({f"{CARRIER}-4": [theirs.detach()]}) == Inherited(carriers=[4])
     ours.close()
     assert [record.message for record in caplog.records] == [
-        "connections of the process before this one are lost: handover version 238, only 1 is known here"]
+        "connections of the process before this one are lost: handover version 238, only 1 is known here"
+    ]
 
 
 class Node:
@@ -101,39 +101,39 @@ class Node:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.marks = Marks.create(5)
-        bench.engine.marks = self.marks.page
-        self.frontends: dict[str, Frontend] = {}
+        bench.poller.marks = self.marks.page
+        self.proxies: dict[str, Proxy] = {}
         self.address = bench.listen().getsockname()
         self.open("p", self.server())
 
     def server(self, name: str = "m1") -> ServerConfig:
         return ServerConfig(name=name, address=Address(*self.address))
 
-    def open(self, name: str, *servers: ServerConfig) -> Frontend:
+    def open(self, name: str, *servers: ServerConfig) -> Proxy:
         """Configure a proxy."""
-        settings = Proxy(listen=(), servers=servers, drain_timeout=5.0)
+        settings = ProxyConfig(listen=(), servers=servers, drain_timeout=5.0)
         pool = Pool(settings, "node", 0.0)
-        self.frontends[name] = Frontend(name, settings, self.bench.engine, Gate(100), pool, lambda server: None)
-        return self.frontends[name]
+        self.proxies[name] = Proxy(name, settings, self.bench.poller, ConnectionLimit(100), pool, lambda server: None)
+        return self.proxies[name]
 
     def left(self, proxy: str = "p", server: str = "m1") -> tuple[Parcel, socket.socket, socket.socket]:
         """Return a connection's parcel, with a slot, and its two far ends."""
         client, near = self.bench.pair()
-        far, upstream = self.bench.pair()
+        far, backend = self.bench.pair()
         slot, serial = self.marks.take()
-        parcel = Parcel(client_fd=dup(near), server_fd=dup(upstream), proxy=proxy, peer=("127.0.0.1", 5), born=-90.0,
+        parcel = Parcel(client_fd=dup(near), server_fd=dup(backend), proxy=proxy, peer=("127.0.0.1", 5), born=-90.0,
                         server=(server, str(self.server().address)), slot=slot, serial=serial)  # fmt: skip
         return parcel, client, far
 
     def adopt(self, *kept: Parcel) -> None:
         """Start with these."""
-        frozen = adopt(Heritage(kept=list(kept)), self.bench.engine, self.marks, lambda name: self.frontends[name])
+        frozen = adopt(Inherited(kept=list(kept)), self.bench.poller, self.marks, lambda name: self.proxies[name])
         for session, flight, rests in frozen:
             session.thaw(flight, rests)
 
     def close(self) -> None:
         """Cut everything."""
-        for frontend in self.frontends.values():
+        for frontend in self.proxies.values():
             frontend.close("over")
         self.marks.close()
 
@@ -154,8 +154,8 @@ def test_an_adopted_connection_goes_on_where_it_was(node: Node, bench: Bench) ->
     stuff(server, b"down")
     bench.loop.settle()
     assert (take(server), take(client)) == (b"up", b"down")
-    assert node.frontends["p"].upstream.pool.servers[0].connections == 1
-    assert [view.age_seconds > 90 for view in node.frontends["p"].connections(bench.engine.now)] == [True]
+    assert node.proxies["p"].backend.pool.servers[0].connections == 1
+    assert [view.age_seconds > 90 for view in node.proxies["p"].connections(bench.poller.now)] == [True]
 
 
 def test_half_closed_ones_stay_half_closed(node: Node, bench: Bench) -> None:
@@ -177,7 +177,7 @@ def test_one_with_a_mark_is_reset_on_both_sides(node: Node, bench: Bench) -> Non
     node.marks.page[parcel.slot * SLOT] = 1
     node.adopt(parcel)
     assert (ended(client), ended(server)) == ("rst", "rst")
-    assert not node.frontends["p"].sessions
+    assert not node.proxies["p"].sessions
 
 
 def test_one_to_a_server_that_is_no_longer_configured_may_drain(node: Node, bench: Bench) -> None:
@@ -187,6 +187,6 @@ def test_one_to_a_server_that_is_no_longer_configured_may_drain(node: Node, benc
     stuff(client, b"up")
     bench.loop.settle()
     assert take(server) == b"up"
-    for item in bench.engine.wheel.expire(bench.engine.now + 10):
-        item.due(bench.engine.now + 10)
+    for item in bench.poller.timers.expire(bench.poller.now + 10):
+        item.due(bench.poller.now + 10)
     assert (ended(client), ended(server)) == ("rst", "rst")

@@ -12,7 +12,7 @@ import pytest
 
 from lbproxy.handover import fdqueue as carriers
 from lbproxy.handover.fdqueue import receive
-from lbproxy.handover.inherit import Heritage, from_fds
+from lbproxy.handover.inherit import Inherited, from_fds
 from lbproxy.handover.keeper import CARRIER, KEEP_AFTER, MARKS, Keeper
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel
@@ -56,7 +56,7 @@ class World:
         self.shelf = Shelf()
         self.marks = Marks.create(600)
         self.shelf.store(MARKS, [self.marks.fd])
-        bench.engine.marks = self.marks.page
+        bench.poller.marks = self.marks.page
         self.sessions: list[Session] = []
         self.state: dict[str, Any] = {"drained": []}
         self.keeper = Keeper(self.shelf, self.marks, lambda: self.sessions, lambda: self.state)
@@ -67,7 +67,7 @@ class World:
         _, server = self.bench.pair()
         parcel = Parcel(client_fd=os.dup(client.fileno()), server_fd=os.dup(server.fileno()), proxy="p",
                         server=self.scene.servers[0].key, peer=("127.0.0.1", 1), born=born)  # fmt: skip
-        session = revive(parcel, self.bench.engine, self.scene.upstream, self.scene.servers[0], self._ended)
+        session = revive(parcel, self.bench.poller, self.scene.backend, self.scene.servers[0], self._ended)
         session.thaw(b"", (b"", b""))
         self.sessions.append(session)
         return session
@@ -77,19 +77,19 @@ class World:
         if session.link is not None and session.link.kept:
             self.keeper.left(session.link.kept)
 
-    def found(self) -> Heritage:
+    def found(self) -> Inherited:
         """Return what a process that starts now would find. What is in a carrier is found once."""
         return from_fds(self.shelf.pass_on())
 
-    def serials(self, heritage: Heritage) -> tuple[list[int], list[int]]:
+    def serials(self, inherited: Inherited) -> tuple[list[int], list[int]]:
         """Return the serial numbers of the connections that could go on, and of those that must be reset."""
-        good, holed = sift(heritage.rested, heritage.kept, heritage.marks)
+        good, holed = sift(inherited.rested, inherited.kept, inherited.marks)
         for parcel in (*good, *holed):
             os.close(parcel.client_fd)
             if parcel.server_fd >= 0:
                 os.close(parcel.server_fd)
-        assert heritage.marks is not None
-        heritage.marks.close()
+        assert inherited.marks is not None
+        inherited.marks.close()
         return sorted(parcel.serial for parcel in good), sorted(parcel.serial for parcel in holed)
 
     def after_a_crash(self) -> tuple[list[int], list[int]]:
@@ -194,10 +194,10 @@ def test_what_is_left_at_rest_tells_everything(world: World) -> None:
     leave(world)
     assert session.link is not None
     world.marks.page[session.link.kept * SLOT] = 1
-    heritage = world.found()
-    assert (heritage.state, heritage.kept, heritage.carriers) == ({"drained": ["m1"]}, [], [2])
-    assert [parcel.rests for parcel in heritage.rested] == [(b"in transit", b"")]
-    assert world.serials(heritage) == ([1], [])
+    inherited = world.found()
+    assert (inherited.state, inherited.kept, inherited.carriers) == ({"drained": ["m1"]}, [], [2])
+    assert [parcel.rests for parcel in inherited.rested] == [(b"in transit", b"")]
+    assert world.serials(inherited) == ([1], [])
     session.thaw(b"", (b"", b""))
 
 
@@ -210,11 +210,11 @@ def test_bytes_of_a_stop_are_not_written_twice(world: World) -> None:
     world.shelf.forget = lambda name: None  # type: ignore[method-assign]  # lost on the way to systemd
     successor.begin([2])
     world.shelf.forget = forget  # type: ignore[method-assign]
-    heritage = world.found()
-    assert (heritage.rested, heritage.carriers) == ([], [2, 3])
-    assert [parcel.rests for parcel in heritage.kept] == [(b"in transit", b"")]
-    assert world.serials(heritage)[1] == []
-    assert heritage.kept[0].rests == (b"", b"")
+    inherited = world.found()
+    assert (inherited.rested, inherited.carriers) == ([], [2, 3])
+    assert [parcel.rests for parcel in inherited.kept] == [(b"in transit", b"")]
+    assert world.serials(inherited)[1] == []
+    assert inherited.kept[0].rests == (b"", b"")
     assert successor._carrier is not None
     successor._carrier.close()
     session.thaw(b"", (b"", b""))
@@ -223,7 +223,7 @@ def test_bytes_of_a_stop_are_not_written_twice(world: World) -> None:
 def test_a_successor_gives_up_every_carrier_it_has_found(world: World) -> None:
     """However many there are, and it never uses one of their numbers."""
     for number in (3, 7):
-        made = carriers.Carrier()
+        made = carriers.FdQueue()
         world.shelf.store(f"{CARRIER}-{number}", [made.receiver.fileno()])
         made.close()
     successor = Keeper(world.shelf, world.marks, list, dict)
@@ -255,10 +255,11 @@ def test_without_descriptors_nothing_is_kept_and_nothing_fails(
     session = world.connect(0.0)
     world.keeper.sweep(inf)
     with monkeypatch.context() as patch:
-        patch.setattr("lbproxy.handover.keeper.Carrier", none_left)
+        patch.setattr("lbproxy.handover.keeper.FdQueue", none_left)
         world.keeper._repack(forget=True)
         world.keeper._repack(forget=True)
     assert [record.message.partition(":")[0] for record in caplog.records] == [
-        "not all of 1 connections can be kept over a crash"]
+        "not all of 1 connections can be kept over a crash"
+    ]
     assert session.link is not None
     assert world.after_a_crash() == ([1], [])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lbproxy.handover.marks import DOWN, SLOT, UP, Marks
+from lbproxy.handover.marks import DOWNWARD, SLOT, UPWARD, Marks
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_serial_number_is_never_given_twice(marks: Marks) -> None:
     successor.close()
 
 
-@pytest.mark.parametrize("direction", [UP, DOWN])
+@pytest.mark.parametrize("direction", [UPWARD, DOWNWARD])
 def test_a_mark_is_seen_by_the_successor(marks: Marks, direction: int) -> None:
     """In each direction, and only for the connection it was set for."""
     marked, serial = marks.take()

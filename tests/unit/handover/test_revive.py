@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lbproxy.handover.marks import DOWN, SLOT, UP, Marks
+from lbproxy.handover.marks import DOWNWARD, SLOT, UPWARD, Marks
 from lbproxy.handover.parcel import Parcel
 from lbproxy.handover.revive import parcel_of, revive, sift
 from lbproxy.proxy.session import Session
@@ -56,7 +56,7 @@ def test_a_kept_connection_goes_on(left: Left) -> None:
     assert left.sift() == (left.kept, [])
 
 
-@pytest.mark.parametrize("direction", [UP, DOWN])
+@pytest.mark.parametrize("direction", [UPWARD, DOWNWARD])
 def test_one_with_bytes_in_the_dead_process_is_reset(left: Left, direction: int) -> None:
     """A stream must never go on with a gap."""
     left.kept = [left.parcel(*left.marks.take())]
@@ -119,12 +119,12 @@ def linked(bench: Bench, scene: Scene, rests: tuple[bytes, bytes] = (b"", b"")) 
         client_fd=os.dup(near.fileno()), server_fd=os.dup(server.fileno()), proxy="p", server=scene.servers[0].key,
         peer=("127.0.0.1", 7), born=3.0, moved=(5, 6), first_fin="client_fin", rests=rests, slot=1, serial=1,
     )  # fmt: skip
-    return revive(parcel, bench.engine, scene.upstream, scene.servers[0], lambda *_: None), parcel
+    return revive(parcel, bench.poller, scene.backend, scene.servers[0], lambda *_: None), parcel
 
 
 def test_a_session_survives_the_way_there_and_back(bench: Bench) -> None:
     """Everything that is told of it is the same afterwards."""
-    bench.engine.marks = bytearray(10 * SLOT)
+    bench.poller.marks = bytearray(10 * SLOT)
     session, parcel = linked(bench, Scene(bench, open_port(bench)))
     again = parcel_of(session)
     for name in ("proxy", "server", "peer", "born", "moved", "first_fin", "slot", "serial"):
@@ -135,12 +135,12 @@ def test_a_session_survives_the_way_there_and_back(bench: Bench) -> None:
 
 def test_bytes_in_transit_are_marked_before_anything_moves(bench: Bench) -> None:
     """They are in this process's memory now: killed here, it must not look as if there were none."""
-    bench.engine.marks = bytearray(10 * SLOT)
+    bench.poller.marks = bytearray(10 * SLOT)
     session, _ = linked(bench, Scene(bench, open_port(bench)), (b"up", b""))
-    assert list(bench.engine.marks[SLOT : SLOT + 2]) == [1, 0]
+    assert list(bench.poller.marks[SLOT : SLOT + 2]) == [1, 0]
     session.thaw(b"", (b"", b""))
     _, server = bench.far  # type: ignore[attr-defined]
     bench.loop.settle()
     assert take(server) == b"up"
-    assert list(bench.engine.marks[SLOT : SLOT + 2]) == [0, 0]
+    assert list(bench.poller.marks[SLOT : SLOT + 2]) == [0, 0]
     session.cut("over")

@@ -9,19 +9,19 @@ from time import monotonic
 
 import pytest
 
-from lbproxy.net.poller import IN, Engine, Watched
+from lbproxy.net.poller import IN, Handler, Poller
 from lbproxy.net.timers import NEVER
 from tests.unit.relay.hand import Bench, take
 
 pytestmark = pytest.mark.plain
 
 
-class Probe(Watched):
+class Probe(Handler):
     """Something in the set that does what the test says, and writes down what it was called for."""
 
-    def __init__(self, engine: Engine, act: Callable[[Probe], None] = lambda _: None) -> None:
+    def __init__(self, poller: Poller, act: Callable[[Probe], None] = lambda _: None) -> None:
         super().__init__()
-        self.engine = engine
+        self.poller = poller
         self.act = act
         self.calls: list[str] = []
 
@@ -56,7 +56,7 @@ def watch(bench: Bench, probe: Probe) -> tuple[socket.socket, socket.socket]:
     """Put a socket into the set for `probe`; returns its far end and itself."""
     far, near = bench.pair()
     near.setblocking(False)
-    bench.engine.add(near.fileno(), probe)
+    bench.poller.add(near.fileno(), probe)
     bench.loop.settle()
     probe.calls.clear()
     return far, near
@@ -64,7 +64,7 @@ def watch(bench: Bench, probe: Probe) -> tuple[socket.socket, socket.socket]:
 
 def test_an_edge_is_told_once(bench: Bench) -> None:
     """Who does not read is not told again of the same bytes, but of the next ones."""
-    probe = Probe(bench.engine)
+    probe = Probe(bench.poller)
     far, _ = watch(bench, probe)
     far.send(b"x")
     bench.loop.settle()
@@ -76,9 +76,9 @@ def test_an_edge_is_told_once(bench: Bench) -> None:
 
 def test_what_was_passed_on_is_told_to_the_new_owner(bench: Bench) -> None:
     """The descriptor stays registered."""
-    first, second = Probe(bench.engine), Probe(bench.engine)
+    first, second = Probe(bench.poller), Probe(bench.poller)
     far, near = watch(bench, first)
-    bench.engine.pass_on(near.fileno(), second)
+    bench.poller.reassign(near.fileno(), second)
     far.send(b"x")
     bench.loop.settle()
     assert (first.calls, second.calls) == ([], ["ready"])
@@ -86,37 +86,37 @@ def test_what_was_passed_on_is_told_to_the_new_owner(bench: Bench) -> None:
 
 def test_what_was_removed_stays_open_and_is_not_told_of(bench: Bench) -> None:
     """As a listener is while it pauses; it can be added again."""
-    probe = Probe(bench.engine)
+    probe = Probe(bench.poller)
     far, near = watch(bench, probe)
-    bench.engine.remove(near.fileno())
+    bench.poller.remove(near.fileno())
     far.send(b"x")
     bench.loop.settle()
     assert probe.calls == []
-    bench.engine.add(near.fileno(), probe, IN)
+    bench.poller.add(near.fileno(), probe, IN)
     bench.loop.step()
     assert probe.calls == ["ready"]
-    bench.engine.remove(near.fileno())
+    bench.poller.remove(near.fileno())
     assert take(near) == b"x"
 
 
-def test_a_buried_socket_is_closed_after_the_batch(bench: Bench) -> None:
+def test_a_closing_socket_is_closed_after_the_batch(bench: Bench) -> None:
     """Its number cannot be taken by a new socket while events of the old one may still be in the batch."""
     made: list[int] = []
     fars: list[socket.socket] = []
 
     def bury_both(probe: Probe) -> None:
         for near in nears:
-            probe.engine.bury(near.fileno(), near)
+            probe.poller.close_later(near.fileno(), near)
             assert near.fileno() >= 0
         made.append(bench.keep(socket.socket()).fileno())
 
-    probes = [Probe(bench.engine, bury_both), Probe(bench.engine, bury_both)]
+    probes = [Probe(bench.poller, bury_both), Probe(bench.poller, bury_both)]
     nears: list[socket.socket] = []
     for probe in probes:
         far, near = bench.pair()
         fars.append(far)
         nears.append(near)
-        bench.engine.add(near.fileno(), probe)
+        bench.poller.add(near.fileno(), probe)
     old = [near.fileno() for near in nears]
     bench.loop.step()
     assert sorted(len(probe.calls) for probe in probes) == [0, 1]
@@ -125,10 +125,10 @@ def test_a_buried_socket_is_closed_after_the_batch(bench: Bench) -> None:
     assert bench.keep(socket.socket()).fileno() in old
 
 
-def test_a_socket_that_is_buried_between_batches_is_closed_at_once(bench: Bench) -> None:
+def test_a_socket_that_is_closing_between_batches_is_closed_at_once(bench: Bench) -> None:
     """Nothing else may be told of it then."""
-    _, near = watch(bench, Probe(bench.engine))
-    bench.engine.bury(near.fileno(), near)
+    _, near = watch(bench, Probe(bench.poller))
+    bench.poller.close_later(near.fileno(), near)
     assert near.fileno() == -1
 
 
@@ -139,25 +139,25 @@ def test_who_says_again_is_resumed_after_everybody_else(bench: Bench) -> None:
     def greedy(probe: Probe) -> None:
         order.append("greedy")
         if len(probe.calls) < 4:
-            probe.engine.again(probe)
+            probe.poller.defer(probe)
 
-    hungry = Probe(bench.engine, greedy)
-    modest = [Probe(bench.engine, lambda _: order.append("modest")) for _ in range(5)]
-    fars = [watch(bench, probe)[0] for probe in (hungry, *modest)]
+    queue = Probe(bench.poller, greedy)
+    modest = [Probe(bench.poller, lambda _: order.append("modest")) for _ in range(5)]
+    fars = [watch(bench, probe)[0] for probe in (queue, *modest)]
     order.clear()
-    hungry.calls.clear()
+    queue.calls.clear()
     for far in fars:
         far.send(b"x")
     bench.loop.settle()
-    assert hungry.calls == ["ready", "resume", "resume", "resume"]
+    assert queue.calls == ["ready", "resume", "resume", "resume"]
     assert order[:6].count("modest") == 5
     assert bench.loop.soon == []
 
 
 def test_again_from_outside_a_batch_wakes_the_loop(bench: Bench) -> None:
     """Nothing in the set need have happened for it."""
-    probe = Probe(bench.engine)
-    bench.engine.again(probe)
+    probe = Probe(bench.poller)
+    bench.poller.defer(probe)
     bench.loop.settle()
     assert probe.calls == ["resume"]
 
@@ -167,16 +167,16 @@ def test_a_handler_that_raises_is_told_and_harms_nobody_else(
     bench: Bench, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     """The bug is logged with its traceback, its owner closes, and everybody else goes on."""
-    bad, good = Probe(bench.engine, raises), Probe(bench.engine)
+    bad, good = Probe(bench.poller, raises), Probe(bench.poller)
     (bad_far, bad_near), (good_far, good_near) = bench.pair(), bench.pair()
-    bench.engine.add(good_near.fileno(), good)
+    bench.poller.add(good_near.fileno(), good)
     bench.loop.settle()
     if call == "ready":
-        bench.engine.add(bad_near.fileno(), bad)
+        bench.poller.add(bad_near.fileno(), bad)
     elif call == "resume":
-        bench.engine.again(bad)
+        bench.poller.defer(bad)
     else:
-        bench.engine.at(bad, monotonic())
+        bench.poller.at(bad, monotonic())
     bench.loop.until(lambda: bad.calls)
     good.calls.clear()
     good_far.send(b"x")
@@ -196,7 +196,7 @@ def test_times_come_in_order_and_what_due_returns_is_the_next_one(bench: Bench) 
         """A probe with a name and a number of times to come back."""
 
         def __init__(self, name: str, times: int) -> None:
-            super().__init__(bench.engine)
+            super().__init__(bench.poller)
             self.name = name
             self.times = times
 
@@ -214,8 +214,8 @@ def test_times_come_in_order_and_what_due_returns_is_the_next_one(bench: Bench) 
     now = monotonic()
     for probe, after in ((late, 0.2), (gone, 0.1), (early, 0.01)):
         probe.when = now + after
-        bench.engine.at(probe, probe.when)
-    bench.engine.wheel.drop(gone)
+        bench.poller.at(probe, probe.when)
+    bench.poller.timers.drop(gone)
     bench.loop.until(lambda: len(order) == 3)
     bench.loop.settle()
     assert order == ["early", "early", "late"]
@@ -224,9 +224,9 @@ def test_times_come_in_order_and_what_due_returns_is_the_next_one(bench: Bench) 
 
 def test_after_a_stall_what_has_happened_is_told_before_what_is_overdue(bench: Bench) -> None:
     """A machine that stood still for a second must not take every answer that came meanwhile for a timeout."""
-    probe = Probe(bench.engine)
+    probe = Probe(bench.poller)
     far, _ = watch(bench, probe)
-    bench.engine.at(probe, monotonic())
+    bench.poller.at(probe, monotonic())
     far.send(b"an answer")
     (timer,) = bench.loop.timers
     bench.loop.timers.clear()
@@ -236,11 +236,11 @@ def test_after_a_stall_what_has_happened_is_told_before_what_is_overdue(bench: B
 
 def test_a_great_descriptor_number_finds_its_place(bench: Bench) -> None:
     """The table grows with the descriptors."""
-    probe = Probe(bench.engine)
+    probe = Probe(bench.poller)
     far, near = bench.pair()
     great = socket.socket(fileno=fcntl.fcntl(near.fileno(), fcntl.F_DUPFD_CLOEXEC, 3000))
     bench.keep(great)
-    bench.engine.add(great.fileno(), probe)
+    bench.poller.add(great.fileno(), probe)
     far.send(b"x")
     bench.loop.settle()
     assert "ready" in probe.calls
@@ -248,9 +248,9 @@ def test_a_great_descriptor_number_finds_its_place(bench: Bench) -> None:
 
 def test_close_leaves_nothing_with_the_loop(bench: Bench) -> None:
     """No reader and no timer, and what was buried is closed."""
-    engine = bench.engine
-    engine.at(Probe(engine), monotonic() + 100)
-    engine.close()
+    poller = bench.poller
+    poller.at(Probe(poller), monotonic() + 100)
+    poller.close()
     assert bench.loop.readers == {}
     assert all(timer.cancelled for timer in bench.loop.timers)
-    bench.engine = Engine(bench.loop)
+    bench.poller = Poller(bench.loop)

@@ -82,8 +82,10 @@ def test_a_server_connection_is_watched_over_as_configured() -> None:
     """Keepalive while it is idle, TCP_USER_TIMEOUT while it is not, in the kernel's own units."""
     with socket.socket() as sock:
         socks.harden(sock, Keepalive(idle=7, interval=1.4, count=5), 2.5)
-        assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in (
-            socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)] == [7, 1, 5, 2500]
+        assert [
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        ] == [7, 1, 5, 2500]
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         socks.harden(sock, Keepalive(), 0)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0

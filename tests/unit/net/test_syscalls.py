@@ -311,7 +311,7 @@ class Host:
         self.embedded = form.embed(self.epoll, asyncio.get_running_loop(), self.turn)
 
     def turn(self) -> None:
-        """Wait until the loop has something to do, as an engine does."""
+        """Wait until the loop has something to do, as a poller does."""
         self.turns += 1
         while True:
             if told := self.epoll.wait():

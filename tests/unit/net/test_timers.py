@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.net.timers import NEVER, TICK, Timed, Wheel
+from lbproxy.net.timers import NEVER, TICK, Timer, TimerWheel
 
 pytestmark = pytest.mark.plain
 
 TIMES = st.floats(min_value=0.0, max_value=5000.0)
 
 
-class Item(Timed):
+class Item(Timer):
     """Something to file."""
 
     __slots__ = ()
@@ -22,13 +22,13 @@ class Item(Timed):
 @given(st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=20), st.lists(TIMES, max_size=20))
 def test_no_item_comes_early_and_none_is_lost(filed: list[tuple[float, float]], looks: list[float]) -> None:
     """Whatever was filed comes out once, at the first look after its time and its rounding."""
-    wheel = Wheel()
-    when: dict[Timed, float] = {}
+    wheel = TimerWheel()
+    when: dict[Timer, float] = {}
     for now, after in filed:
         item = Item()
         when[item] = now + after
         wheel.put(item, now + after, now)
-    out: list[Timed] = []
+    out: list[Timer] = []
     for now in [*sorted(looks), 20_000.0]:
         for item in wheel.expire(now):
             assert when[item] <= now
@@ -40,7 +40,7 @@ def test_no_item_comes_early_and_none_is_lost(filed: list[tuple[float, float]], 
 @given(TIMES, TIMES)
 def test_the_rounding_is_a_tick_for_the_near_and_at_most_a_tenth_for_the_far(now: float, after: float) -> None:
     """A timeout of a few seconds is kept to a hundredth of one; only long ones share whole seconds."""
-    wheel = Wheel()
+    wheel = TimerWheel()
     wheel.put(Item(), now + after, now)
     late = wheel.next() - (now + after)
     assert -1e-9 < late <= max(TICK, 1.0 if after > 10 else 0.0) + 1e-9
@@ -49,7 +49,7 @@ def test_the_rounding_is_a_tick_for_the_near_and_at_most_a_tenth_for_the_far(now
 @given(st.lists(TIMES, min_size=1, max_size=10))
 def test_an_item_stands_at_the_earliest_place_it_was_put(times: list[float]) -> None:
     """Moving leaves nothing behind at the old place; putting off does not move."""
-    wheel = Wheel()
+    wheel = TimerWheel()
     item = Item()
     for when in times:
         wheel.put(item, when, 0.0)
@@ -60,7 +60,7 @@ def test_an_item_stands_at_the_earliest_place_it_was_put(times: list[float]) -> 
 
 def test_a_dropped_item_never_comes() -> None:
     """Dropping twice, or what was never filed, does nothing."""
-    wheel = Wheel()
+    wheel = TimerWheel()
     gone, stays = Item(), Item()
     wheel.put(gone, 1.0, 0.0)
     wheel.put(stays, 1.0, 0.0)
@@ -72,7 +72,7 @@ def test_a_dropped_item_never_comes() -> None:
 
 def test_an_item_may_be_filed_again_when_it_came_out() -> None:
     """It is at no place after it has come out."""
-    wheel = Wheel()
+    wheel = TimerWheel()
     item = Item()
     wheel.put(item, 1.0, 0.0)
     assert wheel.expire(2.0) == [item]
@@ -82,7 +82,7 @@ def test_an_item_may_be_filed_again_when_it_came_out() -> None:
 
 def test_next_passes_over_what_was_dropped() -> None:
     """The earliest time is that of an item that is still there."""
-    wheel = Wheel()
+    wheel = TimerWheel()
     first, second = Item(), Item()
     wheel.put(first, 1.0, 0.0)
     wheel.put(second, 3.0, 0.0)
@@ -93,4 +93,4 @@ def test_next_passes_over_what_was_dropped() -> None:
 def test_a_bare_timed_thing_has_to_say_what_is_due() -> None:
     """The base class does not swallow a forgotten method."""
     with pytest.raises(NotImplementedError):
-        Timed().due(0.0)
+        Timer().due(0.0)

@@ -55,7 +55,7 @@ def test_a_text_line_carries_its_traceback_below() -> None:
 def test_a_json_line_is_one_object_whatever_the_message_holds() -> None:
     """Line breaks, quotes and foreign letters stay inside one line; ts is UTC."""
     logger, out = lines(Log(format="json"))
-    logger.warning("two\nlines, a \" and an %s", "ü")
+    logger.warning('two\nlines, a " and an %s', "ü")
     assert out.getvalue().count("\n") == 1
     line = json.loads(out.getvalue())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("ts"))

@@ -13,7 +13,7 @@ import uvloop
 from lbproxy.config.load import load
 from lbproxy.config.model import Config
 from lbproxy.errors import BindError
-from lbproxy.process.reload import Reloader, Verdict
+from lbproxy.process.reload import Reloader, ReloadResult
 from tests.support.wait import FACTOR
 
 uvloop.new_event_loop().close()  # libuv's signal pipe, one for the whole process, is made here and not in a test
@@ -61,7 +61,7 @@ def test_a_good_file_is_applied_and_counted(file: Path) -> None:
     subject = reloader(file, applied)
     started = subject.view
     file.write_text(text(2))
-    assert asyncio.run(subject.reload()) == Verdict(applied=True, lines=("weight 2",))
+    assert asyncio.run(subject.reload()) == ReloadResult(applied=True, lines=("weight 2",))
     assert weight(subject.config) == 2
     assert subject.view.last_reload_successful
     assert subject.view.reloads == {"success": 1, "failure": 0}
@@ -98,7 +98,7 @@ def test_a_refusal_to_bind_keeps_the_old_configuration(file: Path) -> None:
     before = subject.config
     file.write_text(text(2))
     verdict = asyncio.run(subject.reload())
-    assert verdict == Verdict(applied=False, lines=("p: cannot listen on 127.0.0.1:1: Address already in use",))
+    assert verdict == ReloadResult(applied=False, lines=("p: cannot listen on 127.0.0.1:1: Address already in use",))
     assert subject.config is before
 
 
@@ -111,7 +111,7 @@ def test_a_bug_in_applying_is_a_refusal_and_not_the_end(file: Path, caplog: pyte
             raise RuntimeError("odd")
         return []
 
-    async def twice() -> tuple[Verdict, Verdict]:
+    async def twice() -> tuple[ReloadResult, ReloadResult]:
         nonlocal fail
         first = await subject.reload()
         fail = False
@@ -119,7 +119,7 @@ def test_a_bug_in_applying_is_a_refusal_and_not_the_end(file: Path, caplog: pyte
 
     subject = reloader(file, apply)
     first, second = asyncio.run(twice())
-    assert first == Verdict(applied=False, lines=("internal error: RuntimeError('odd')",))
+    assert first == ReloadResult(applied=False, lines=("internal error: RuntimeError('odd')",))
     assert caplog.records[0].exc_info
     assert second.applied
     assert subject.view.last_reload_error is None
@@ -150,11 +150,11 @@ def test_no_reload_after_close(file: Path) -> None:
     applied = Applied()
     subject = reloader(file, applied)
 
-    async def late() -> Verdict:
+    async def late() -> ReloadResult:
         await subject.close()
         return await subject.reload()
 
-    assert asyncio.run(late()) == Verdict(applied=False, lines=("the daemon is stopping",))
+    assert asyncio.run(late()) == ReloadResult(applied=False, lines=("the daemon is stopping",))
     assert applied.weights == []
     assert subject.view.last_reload_successful
 

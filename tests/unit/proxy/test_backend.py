@@ -6,24 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from lbproxy.balance.health import Outcome, Sign, Verdict
+from lbproxy.balance.health import CheckResult, State, TrafficResult
 from tests.unit.relay.hand import Bench
 from tests.unit.scene import Scene
 
-UP, DOWN = Verdict.UP, Verdict.DOWN
-CHECKED_DOWN = Outcome(DOWN, "port closed", "refused")
-CHECKED_UP = Outcome(UP, "port open", "ok")
+UP, DOWN = State.UP, State.DOWN
+CHECKED_DOWN = CheckResult(DOWN, "port closed", "refused")
+CHECKED_UP = CheckResult(UP, "port open", "ok")
 
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    """Make an upstream of two servers; nothing is connected to."""
+    """Make a backend of two servers; nothing is connected to."""
     bench = Bench()
     yield Scene(bench, ("127.0.0.1", 1), ("127.0.0.1", 2), max_fails=2, fail_timeout=10.0)
     bench.close()
 
 
-def flips(scene: Scene) -> list[tuple[str, Verdict, bool]]:
+def flips(scene: Scene) -> list[tuple[str, State, bool]]:
     """Return who has become what, and whether checks have found it."""
     return [(name, flip.new, flip.checked) for name, flip in scene.flips]
 
@@ -31,11 +31,11 @@ def flips(scene: Scene) -> list[tuple[str, Verdict, bool]]:
 def test_every_failure_of_traffic_is_passed_on_and_only_a_flip_is_told(scene: Scene) -> None:
     """A check or a look-up can be brought forward before the server counts as down."""
     server = scene.servers[0]
-    scene.upstream.observe(server, Sign("connect refused"), 1.0)
+    scene.backend.observe(server, TrafficResult("connect refused"), 1.0)
     assert (scene.failed, flips(scene)) == (["s0"], [])
-    scene.upstream.observe(server, Sign("connect refused"), 2.0)
+    scene.backend.observe(server, TrafficResult("connect refused"), 2.0)
     assert (scene.failed, flips(scene)) == (["s0", "s0"], [("s0", DOWN, False)])
-    scene.upstream.observe(server, Sign(), 3.0)
+    scene.backend.observe(server, TrafficResult(), 3.0)
     assert (scene.failed, flips(scene)) == (["s0", "s0"], [("s0", DOWN, False), ("s0", UP, False)])
     assert (server.flips, scene.servers[1].flips) == (2, 0)
 
@@ -43,7 +43,7 @@ def test_every_failure_of_traffic_is_passed_on_and_only_a_flip_is_told(scene: Sc
 def test_what_a_check_says_is_not_a_failure_of_traffic(scene: Scene) -> None:
     """Or a check that fails would bring the next one forward, and that the next."""
     for now in (1.0, 2.0):
-        scene.upstream.observe(scene.servers[0], CHECKED_DOWN, now)
+        scene.backend.observe(scene.servers[0], CHECKED_DOWN, now)
     assert (scene.failed, flips(scene)) == ([], [("s0", DOWN, True)])
 
 
@@ -51,10 +51,10 @@ def test_slow_start_counts_from_the_recovery(scene: Scene) -> None:
     """And not from a flip to anything else."""
     server = scene.servers[0]
     for now in (1.0, 2.0):
-        scene.upstream.observe(server, CHECKED_DOWN, now)
+        scene.backend.observe(server, CHECKED_DOWN, now)
     assert server.recovered_at == -float("inf")
     for now in (3.0, 4.0, 5.0, 6.0):
-        scene.upstream.observe(server, CHECKED_UP, now)
+        scene.backend.observe(server, CHECKED_UP, now)
     assert server.health.state is UP
     assert 3.0 <= server.recovered_at <= 6.0
 
@@ -64,15 +64,15 @@ def test_without_checks_their_verdict_is_forgotten_and_that_of_traffic_is_not(sc
     checked, suspect = scene.servers
     for server in (checked, suspect):
         for now in (1.0, 2.0):
-            scene.upstream.observe(server, CHECKED_DOWN, now)
+            scene.backend.observe(server, CHECKED_DOWN, now)
     for now in (3.0, 4.0):
-        scene.upstream.observe(suspect, Sign("connect refused"), now)
-    scene.upstream.uncheck(checked, 5.0)
-    scene.upstream.uncheck(suspect, 5.0)
+        scene.backend.observe(suspect, TrafficResult("connect refused"), now)
+    scene.backend.uncheck(checked, 5.0)
+    scene.backend.uncheck(suspect, 5.0)
     assert scene.states() == [UP, DOWN]
     assert checked.health.reason != "port closed"
     told = len(scene.flips)
-    scene.upstream.uncheck(checked, 6.0)
+    scene.backend.uncheck(checked, 6.0)
     assert len(scene.flips) == told
 
 
@@ -81,12 +81,12 @@ def test_a_connection_that_ends_before_its_first_byte_counts_against_its_server(
     """If the server has ended it; it then has to answer somebody to be trusted again."""
     server = scene.servers[0]
     for now in (1.0, 2.0):
-        scene.upstream.ended(server, answered=False, blamed=True, how=how, now=now)
+        scene.backend.ended(server, answered=False, blamed=True, how=how, now=now)
     assert server.failures == {f"early_{how}": 2}
     assert scene.states() == [DOWN, UP]
-    scene.upstream.observe(server, Sign(), 3.0)
+    scene.backend.observe(server, TrafficResult(), 3.0)
     assert scene.states() == [DOWN, UP]
-    scene.upstream.ended(server, answered=True, blamed=False, how="fin", now=4.0)
+    scene.backend.ended(server, answered=True, blamed=False, how="fin", now=4.0)
     assert scene.states() == [UP, UP]
 
 
@@ -94,5 +94,5 @@ def test_a_connection_that_has_been_answered_or_was_left_by_its_client_counts_ag
     """Servers may end what they like once they have answered."""
     for answered, blamed in ((True, True), (True, False), (False, False)):
         for now in (1.0, 2.0, 3.0):
-            scene.upstream.ended(scene.servers[0], answered, blamed, "rst", now)
+            scene.backend.ended(scene.servers[0], answered, blamed, "rst", now)
     assert (scene.flips, scene.failed, scene.servers[0].failures) == ([], [], {})

@@ -37,9 +37,7 @@ def built(*extensions: tuple[int, bytes], size: int = 0) -> bytes:
     if size:
         rest = size - len(built(*extensions, (21, b"")))
         extensions = (*extensions, (21, bytes(rest)))
-    inner = b"".join(
-        kind.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value for kind, value in extensions
-    )
+    inner = b"".join(kind.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value for kind, value in extensions)
     body = b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\x13\x01" + b"\1\0" + len(inner).to_bytes(2, "big") + inner
     return b"\x01" + len(body).to_bytes(3, "big") + body
 
@@ -53,9 +51,7 @@ def records(message: bytes, *cuts: int) -> bytes:
 HELLOS = {
     "python TLS 1.3": python_hello(),
     "python TLS 1.2": python_hello(ssl.TLSVersion.TLSv1_2),
-    "no extensions": records(
-        b"\x01\0\0\x29\x03\x01" + bytes(32) + b"\0" + b"\0\2\0\x2f" + b"\1\0"
-    ),
+    "no extensions": records(b"\x01\0\0\x29\x03\x01" + bytes(32) + b"\0" + b"\0\2\0\x2f" + b"\1\0"),
     "three records": records(built((0, b"\0\7\0\0\4name")), 1, 30),
     "post-quantum size": records(built((51, bytes(1200)), (43, b"\2\3\4"))),
     "as long as may be": records(built(size=LIMIT - 5)),

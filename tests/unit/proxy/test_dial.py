@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from lbproxy.balance.health import Sign, Verdict
+from lbproxy.balance.health import State, TrafficResult
 from lbproxy.balance.server import Server
 from lbproxy.net import syscalls as calls
-from lbproxy.net.poller import Watched
+from lbproxy.net.poller import Handler
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy import dial
-from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.dial import Attempt, Dial
 from tests.unit.relay.hand import Bench, reset
 from tests.unit.scene import Scene, closed_port, open_port
@@ -22,20 +22,20 @@ from tests.unit.scene import Scene, closed_port, open_port
 pytestmark = pytest.mark.plain
 
 
-class Caller(Watched):
+class Caller(Handler):
     """A client that dials: keeps what comes of it, and passes the time on as a session does."""
 
-    def __init__(self, bench: Bench, upstream: Upstream, tried: tuple[Server, ...] = ()) -> None:
+    def __init__(self, bench: Bench, backend: Backend, tried: tuple[Server, ...] = ()) -> None:
         super().__init__()
         self.bench = bench
         self.attempts: list[Attempt] = []
         self.whys: list[str] = []
         self.crashes = 0
         self.bug = False
-        self.dial = Dial(bench.engine, upstream, self, tried)
-        bench.engine.turn()
+        self.dial = Dial(bench.poller, backend, self, tried)
+        bench.poller.turn()
         self.dial.start()
-        bench.engine.at(self, bench.engine.now + 0.01)
+        bench.poller.at(self, bench.poller.now + 0.01)
 
     def due(self, now: float) -> float:
         """Look after the time."""
@@ -50,7 +50,7 @@ class Caller(Watched):
         if self.bug:
             raise RuntimeError("a bug")
         self.attempts.append(attempt)
-        self.bench.engine.remove(attempt.fd)
+        self.bench.poller.remove(attempt.fd)
         self.bench.keep(attempt.sock)  # type: ignore[arg-type]
 
     def unreachable(self, why: str) -> None:
@@ -72,10 +72,10 @@ class Caller(Watched):
 
 def call(scene: Scene, tried: tuple[Server, ...] = ()) -> Caller:
     """Begin to dial."""
-    return Caller(scene.bench, scene.upstream, tried)
+    return Caller(scene.bench, scene.backend, tried)
 
 
-UP, DOWN = Verdict.UP, Verdict.DOWN
+UP, DOWN = State.UP, State.DOWN
 
 
 def test_the_first_choice_is_connected_and_counted_once(bench: Bench) -> None:
@@ -114,7 +114,7 @@ def test_when_all_refuse_the_client_hears_why(bench: Bench) -> None:
 def test_servers_that_are_down_are_asked_all_the_same(bench: Bench) -> None:
     """With nothing better left, what is remembered is no reason to refuse."""
     scene = Scene(bench, open_port(bench))
-    scene.servers[0].health.observe(Sign("refused"), 0.0)
+    scene.servers[0].health.observe(TrafficResult("refused"), 0.0)
     assert scene.states() == [DOWN]
     assert call(scene).wait() is scene.servers[0]
 
@@ -203,7 +203,7 @@ def test_a_caller_who_leaves_closes_every_attempt(bench: Bench) -> None:
     bench.loop.settle()
     assert scene.idle()
     assert (caller.attempts, caller.whys, scene.failed) == ([], [], [])
-    assert caller.dial.due(bench.engine.now + 100) == NEVER
+    assert caller.dial.due(bench.poller.now + 100) == NEVER
 
 
 def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None:
@@ -245,7 +245,7 @@ def test_a_server_that_resets_what_it_accepts_has_to_answer_to_be_trusted(bench:
     assert caller.wait() is scene.servers[1]
     assert scene.servers[0].failures == {"reset": 1}
     assert scene.states() == [DOWN, UP]
-    scene.upstream.observe(scene.servers[0], Sign(), bench.engine.now)
+    scene.backend.observe(scene.servers[0], TrafficResult(), bench.poller.now)
     assert scene.states() == [DOWN, UP]
 
 

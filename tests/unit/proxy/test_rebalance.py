@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import Outcome, Verdict
+from lbproxy.balance.health import CheckResult, State
 from lbproxy.balance.pool import Pool
-from lbproxy.config.model import Address, Proxy, Rebalance
-from lbproxy.config.model import Server as ServerConfig
+from lbproxy.config.model import Address, ProxyConfig, Rebalance, ServerConfig
 from lbproxy.net.timers import NEVER
-from lbproxy.proxy.backend import Upstream
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.rebalance import REBALANCED, Load, Rebalancer, pace, sum_up, surplus
 
 LOADS = st.lists(st.builds(Load, st.integers(0, 80), st.integers(1, 10)), min_size=2, max_size=5)
@@ -46,7 +45,7 @@ class Place:
     """A pool, its clients and a rebalancer, with time turned by hand."""
 
     def __init__(self, *servers: ServerConfig, **settings: object) -> None:
-        proxy = replace(Proxy(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
+        proxy = replace(ProxyConfig(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
         self.now = 1000.0
         self.pool = Pool(proxy, "node", 0.0)
         for server in self.pool.servers:
@@ -54,8 +53,8 @@ class Place:
         self.clients: list[Client] = []
         self.asked: list[float] = []
         self.serving = True
-        upstream = Upstream("p", proxy, self.pool, lambda server, flip: None, lambda server: None)
-        self.rebalancer = Rebalancer(upstream, self._quiet, lambda: self.serving, Random(7))
+        backend = Backend("p", proxy, self.pool, lambda server, flip: None, lambda server: None)
+        self.rebalancer = Rebalancer(backend, self._quiet, lambda: self.serving, Random(7))
 
     def _quiet(self, server: object, seconds: float) -> list[Client]:
         self.asked.append(seconds)
@@ -65,23 +64,23 @@ class Place:
         """Have so many clients connect."""
         self.clients += [Client(self, busy) for _ in range(count)]
 
-    def check(self, name: str, verdict: Verdict) -> None:
+    def check(self, name: str, verdict: State) -> None:
         """Have the checks say so until it counts; what is down loses its clients to the others."""
         server = self.pool.find(name)
         assert server is not None
         for _ in range(3):
-            server.health.observe(Outcome(verdict, "told", "told"), self.now)
-        if verdict is Verdict.UP:
+            server.health.observe(CheckResult(verdict, "told", "told"), self.now)
+        if verdict is State.UP:
             server.recovered_at = self.now
         for client in self.clients:
-            if client.lease.server is server and verdict is Verdict.DOWN:
+            if client.lease.server is server and verdict is State.DOWN:
                 client.lease.release()
                 client.arrive()
 
     def blip(self, name: str) -> None:
         """Have a server go and come back."""
-        self.check(name, Verdict.DOWN)
-        self.check(name, Verdict.UP)
+        self.check(name, State.DOWN)
+        self.check(name, State.UP)
 
     def counts(self) -> dict[str, int]:
         """Return how many connections each server has."""
@@ -110,9 +109,7 @@ def three(**settings: object) -> Place:
 
 
 @given(LOADS, st.permutations(range(5)))
-def test_no_more_than_the_surplus_goes_and_afterwards_nothing_is_surplus(
-    loads: list[Load], order: list[int]
-) -> None:
+def test_no_more_than_the_surplus_goes_and_afterwards_nothing_is_surplus(loads: list[Load], order: list[int]) -> None:
     """What is closed comes back where least connections puts it, and then all is even: no second round is needed."""
     extra = surplus(loads)
     left = [load.connections - more for load, more in zip(loads, extra, strict=True)]
@@ -225,8 +222,8 @@ def test_with_fewer_than_two_servers_up_nothing_is_closed() -> None:
     """A client that is cut must have somewhere else to go."""
     place = three(rebalance=Rebalance(per_minute=600))
     place.come(30)
-    place.check("m2", Verdict.DOWN)
-    place.check("m3", Verdict.DOWN)
+    place.check("m2", State.DOWN)
+    place.check("m3", State.DOWN)
     assert place.turn(120) == []
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from lbproxy.balance.health import Outcome, Sign, Verdict
+from lbproxy.balance.health import CheckResult, State, TrafficResult
 from lbproxy.proxy.session import CLIENT_LEFT, UNREACHABLE, Session
 from tests.unit.relay.hand import Bench, ended, reset, take
 from tests.unit.scene import Scene, closed_port
 
-DOWN = Outcome(Verdict.DOWN, "connection timed out", "timeout")
+DOWN = CheckResult(State.DOWN, "connection timed out", "timeout")
 
 
 def client_hello() -> bytes:
@@ -40,9 +40,9 @@ class Story:
         self.servers = self.scene.servers
         self.ends: list[str] = []
         self.client, near = bench.pair()
-        bench.engine.turn()
+        bench.poller.turn()
         self.session = Session(
-            bench.engine, self.scene.upstream, near, self.client.getsockname(),
+            bench.poller, self.scene.backend, near, self.client.getsockname(),
             lambda _, reason, why: self.ends.append(reason),
         )  # fmt: skip
         self.session.start()
@@ -109,7 +109,7 @@ def test_a_server_that_stays_silent_is_left_for_another_with_what_the_client_sai
     assert ended(first) == "rst"
     assert story.servers[0].failures == {"first_byte_timeout": 1}
     assert (story.servers[0].replays, story.session.server) == (1, story.servers[1])
-    assert story.scene.states() == [Verdict.DOWN, Verdict.UP]
+    assert story.scene.states() == [State.DOWN, State.UP]
     story.session.cut("end of the test")
     assert story.scene.idle()
 
@@ -142,10 +142,10 @@ def test_a_server_that_ends_before_its_first_byte_is_replaced(story: Story, how:
     second = story.accept(1)
     story.client.send(HELLO[len(said) :])
     assert story.hear(second, len(HELLO)) == HELLO
-    assert story.scene.states() == [Verdict.DOWN, Verdict.UP]
+    assert story.scene.states() == [State.DOWN, State.UP]
     assert sum(story.servers[0].failures.values()) == 1
-    story.scene.upstream.observe(story.servers[0], Sign(), 0.0)
-    assert story.scene.states() == [Verdict.DOWN, Verdict.UP]
+    story.scene.backend.observe(story.servers[0], TrafficResult(), 0.0)
+    assert story.scene.states() == [State.DOWN, State.UP]
 
 
 def test_a_server_may_lose_patience_with_a_client_that_says_nothing(story: Story) -> None:
@@ -156,7 +156,7 @@ def test_a_server_may_lose_patience_with_a_client_that_says_nothing(story: Story
     story.loop.until(lambda: story.ends == ["server_fin"])
     assert ended(story.client) == "fin"
     assert story.servers[0].failures == {}
-    assert story.scene.states() == [Verdict.UP, Verdict.UP]
+    assert story.scene.states() == [State.UP, State.UP]
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,11 @@ def test_a_wait_whose_timeout_is_switched_off_just_waits(story: Story) -> None:
     """A reload says `first_byte_timeout: 0` while a server is silent: the time never comes, and nothing spins."""
     story.client.send(HELLO)
     story.hear(story.accept(0), len(HELLO))
-    upstream = story.scene.upstream
-    upstream.settings = replace(upstream.settings, first_byte_timeout=0.0)
+    backend = story.scene.backend
+    backend.settings = replace(backend.settings, first_byte_timeout=0.0)
     story.session.refresh()
     story.loop.step(0.05)
-    now = story.bench.engine.now
+    now = story.bench.poller.now
     assert story.session.due(now) > now + 10
 
 
@@ -246,7 +246,7 @@ def test_a_client_that_leaves_while_connecting_takes_its_attempts_with_it(bench:
         client, near = bench.pair()
         ends: list[str] = []
         session = Session(
-            bench.engine, scene.upstream, near, client.getsockname(), lambda _, reason, why, to=ends: to.append(reason)
+            bench.poller, scene.backend, near, client.getsockname(), lambda _, reason, why, to=ends: to.append(reason)
         )
         session.start()
         bench.loop.settle()
@@ -297,7 +297,7 @@ def test_when_nobody_can_be_reached_the_client_is_reset(bench: Bench) -> None:
     client, near = bench.pair()
     ends: list[str] = []
     Session(
-        bench.engine, scene.upstream, near, client.getsockname(), lambda _, reason, why: ends.append(f"{reason}: {why}")
+        bench.poller, scene.backend, near, client.getsockname(), lambda _, reason, why: ends.append(f"{reason}: {why}")
     ).start()
     bench.loop.until(lambda: ends)
     assert ends == [f"{UNREACHABLE}: s0: connection refused"]

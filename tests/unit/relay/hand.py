@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from time import monotonic
 
-from lbproxy.net.poller import Engine
+from lbproxy.net.poller import Poller
 from tests.support.wait import FACTOR
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
@@ -29,7 +29,7 @@ class Timer:
 
 
 class HandLoop:
-    """What the engine uses of an event loop; it runs when `step` or `until` is called and never else."""
+    """What the poller uses of an event loop; it runs when `step` or `until` is called and never else."""
 
     def __init__(self) -> None:
         self.readers: dict[int, Callable[[], None]] = {}
@@ -79,16 +79,16 @@ class HandLoop:
 
 
 class Bench:
-    """An engine on a `HandLoop`, and the sockets made for a test; closes everything."""
+    """A poller on a `HandLoop`, and the sockets made for a test; closes everything."""
 
     def __init__(self) -> None:
         self.loop = HandLoop()
-        self.engine = Engine(self.loop)
+        self.poller = Poller(self.loop)
         self.sockets: list[socket.socket] = []
 
     def close(self) -> None:
-        """Close the engine and every socket."""
-        self.engine.close()
+        """Close the poller and every socket."""
+        self.poller.close()
         for sock in self.sockets:
             sock.close()
 

@@ -16,17 +16,17 @@ from lbproxy.relay.duplex import (
     ENDING,
     EOF,
     FAILED,
-    GONE,
     OPEN,
     RESET,
     RUN,
     SHUT,
     TABLE,
-    verdict,
+    WRITE_REFUSED,
+    fate,
 )
 
 STATES = (OPEN, ENDING, SHUT, BROKEN, RESET)
-EVENTS = (EOF, EMPTY, GONE, FAILED)
+EVENTS = (EOF, EMPTY, WRITE_REFUSED, FAILED)
 FINAL = (SHUT, BROKEN, RESET)
 
 
@@ -43,14 +43,14 @@ def test_whatever_happens_a_clean_end_means_that_nothing_was_lost(history: list[
     states = [OPEN, OPEN]
     seen: list[set[int]] = [set(), set()]
     for which, event in history:
-        if verdict(*states) != RUN:
+        if fate(*states) != RUN:
             break
         if states[which] | event in TABLE:
             seen[which].add(event)
             states[which] = TABLE[states[which] | event]
-    end = verdict(*states)
-    assert end == verdict(*reversed(states))
-    lost = any(events & {GONE, FAILED} for events in seen)
+    end = fate(*states)
+    assert end == fate(*reversed(states))
+    lost = any(events & {WRITE_REFUSED, FAILED} for events in seen)
     if end == CLOSE:
         assert not lost
         assert all({EOF, EMPTY} <= events for events in seen)
@@ -61,23 +61,21 @@ def test_whatever_happens_a_clean_end_means_that_nothing_was_lost(history: list[
 @pytest.mark.parametrize("other", [OPEN, ENDING])
 def test_a_shut_direction_leaves_the_other_one_alone(other: int) -> None:
     """A client that has sent FIN after its request gets its answer."""
-    assert verdict(SHUT, other) == verdict(other, SHUT) == RUN
+    assert fate(SHUT, other) == fate(other, SHUT) == RUN
 
 
-@pytest.mark.parametrize(
-    ("other", "end"), [(OPEN, RUN), (ENDING, RUN), (SHUT, ABORT), (BROKEN, ABORT), (RESET, ABORT)]
-)
+@pytest.mark.parametrize(("other", "end"), [(OPEN, RUN), (ENDING, RUN), (SHUT, ABORT), (BROKEN, ABORT), (RESET, ABORT)])
 def test_a_broken_direction_waits_for_the_other_and_then_is_a_reset(other: int, end: int) -> None:
     """An early answer is passed on to its end, and the bytes that were lost are not hidden."""
-    assert verdict(BROKEN, other) == verdict(other, BROKEN) == end
+    assert fate(BROKEN, other) == fate(other, BROKEN) == end
 
 
 @pytest.mark.parametrize("other", STATES)
 def test_a_reset_ends_both_at_once(other: int) -> None:
     """It is passed on as a reset, whatever the other direction is at."""
-    assert verdict(RESET, other) == verdict(other, RESET) == ABORT
+    assert fate(RESET, other) == fate(other, RESET) == ABORT
 
 
 def test_nothing_ends_while_both_are_open() -> None:
     """Two open directions run."""
-    assert verdict(OPEN, OPEN) == RUN
+    assert fate(OPEN, OPEN) == RUN

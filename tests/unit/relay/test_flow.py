@@ -33,7 +33,7 @@ class Stream:
         self.head, src = bench.pair()
         self.tail, dst = bench.pair(receive_buffer=small, send_buffer=small)
         self.src, self.dst = src, dst
-        self.flow = Flow(bench.engine, src.fileno(), dst.fileno())
+        self.flow = Flow(bench.poller, src.fileno(), dst.fileno())
 
     def pump(self, thorough: bool = False) -> int:
         """Have the flow hear of an edge and run until it is done with it."""
@@ -89,9 +89,7 @@ def narrow(bench: Bench) -> Stream:
     return Stream(bench, narrow=True)
 
 
-def test_a_small_message_is_copied_and_leaves_nothing_behind(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_message_is_copied_and_leaves_nothing_behind(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """One recv and one send; an idle flow holds no buffer and no pipe."""
     splices = Splices(monkeypatch)
     stream.head.send(b"hello")
@@ -157,9 +155,7 @@ def test_one_page_pipes_carry_bulk(narrow: Stream, monkeypatch: pytest.MonkeyPat
     assert narrow.carry(BULK[:500_000]) == BULK[:500_000]
 
 
-def test_a_pipe_full_of_small_pieces_is_not_a_drained_source(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipe_full_of_small_pieces_is_not_a_drained_source(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     """EAGAIN from splice may mean either; with bytes in the pipe it is asked again once they are gone."""
     monkeypatch.setattr(pipes, "SIZE", 4096)
     flow = stream.flow

@@ -48,7 +48,7 @@ class Relay:
     def __init__(self, bench: Bench, narrow: str = "") -> None:
         self.bench = bench
         self.loop = bench.loop
-        self.engine = bench.engine
+        self.poller = bench.poller
         self.owner = Owner()
         near = {}
         for side in ("client", "server"):
@@ -56,9 +56,9 @@ class Relay:
             far, near[side] = bench.pair(receive_buffer=small, send_buffer=small)
             setattr(self, side, far)
         self.near_client, self.near_server = near["client"], near["server"]
-        self.link = Link(bench.engine, self.owner, near["client"], near["server"])
+        self.link = Link(bench.poller, self.owner, near["client"], near["server"])
         for sock in near.values():
-            bench.engine.add(sock.fileno(), self.link)
+            bench.poller.add(sock.fileno(), self.link)
         self.link.start(0, 0)
         self.loop.settle()
 
@@ -327,9 +327,9 @@ def test_what_a_former_owner_left_is_acted_on(bench: Bench) -> None:
     server, near_server = bench.pair()
     client.send(b"early")
     owner = Owner()
-    link = Link(bench.engine, owner, near_client, near_server)
+    link = Link(bench.poller, owner, near_client, near_server)
     for sock in (near_client, near_server):
-        bench.engine.add(sock.fileno(), link)
+        bench.poller.add(sock.fileno(), link)
     link.up.preload(b"first, ")
     link.start(IN, 0)
     assert take(server) == b"first, early"
@@ -385,7 +385,7 @@ def test_bulk_both_ways_takes_one_place_in_the_queue(relay: Relay, monkeypatch: 
     places = []
     for _ in range(10):
         relay.loop.step()
-        places.append(relay.engine._hungry.count(relay.link))
+        places.append(relay.poller._run_queue.count(relay.link))
         take(relay.client)
         take(relay.server)
     assert set(places) == {0, 1}
@@ -396,7 +396,7 @@ def test_a_link_that_is_over_or_frozen_does_not_take_the_turn_it_waits_for(relay
     """Its descriptors may be somebody else's by then, or another process's to read."""
     stuff(relay.client, bytes(3_000_000))
     relay.loop.step()
-    assert relay.link in relay.engine._hungry
+    assert relay.link in relay.poller._run_queue
     if how == "abort":
         relay.link.abort("cut")
     else:

@@ -17,22 +17,42 @@ P, S = {"proxy": "kube-apiserver"}, {"proxy": "kube-apiserver", "server": "m1"}
 def server(name: str = "m1", state: str = "up") -> ServerView:
     """Return a server with a different figure in each place."""
     return ServerView(
-        name=name, address="10.4.6.11:6443", state=state, reason="", since_seconds=1, weight=1, backup=False,
-        connections=21, connections_total=22, connect_failures={"refused": 23, "timeout": 24}, bytes_in_total=25,
+        name=name,
+        address="10.4.6.11:6443",
+        state=state,
+        reason="",
+        since_seconds=1,
+        weight=1,
+        backup=False,
+        connections=21,
+        connections_total=22,
+        connect_failures={"refused": 23, "timeout": 24},
+        bytes_in_total=25,
         bytes_out_total=26,
         connect_seconds=Histogram((1, 2, *(0,) * (len(BUCKETS) - 2), 4), 30.5),
         first_byte_seconds=Histogram((0,) * len(BUCKETS) + (1,), 9.5),
-        checks={"ok": 27, "timeout": 28}, flips_total=29, replays_total=30, cuts={"down": 31},
+        checks={"ok": 27, "timeout": 28},
+        flips_total=29,
+        replays_total=30,
+        cuts={"down": 31},
     )
 
 
 def snapshot(*servers: ServerView) -> Snapshot:
     """Return a process with one proxy in front of `servers`."""
-    proxy = ProxyView(name="kube-apiserver", listen=("127.0.0.1:6443",), connections=11, connections_total=12,
-                      rejected={"max_connections": 13}, closed={"client_fin": 14, "idle_timeout": 15}, servers=servers)
+    proxy = ProxyView(
+        name="kube-apiserver",
+        listen=("127.0.0.1:6443",),
+        connections=11,
+        connections_total=12,
+        rejected={"max_connections": 13},
+        closed={"client_fin": 14, "idle_timeout": 15},
+        servers=servers,
+    )
     config = ReloadView(file="f", last_success_timestamp=1.7e9, reloads={"success": 2})
-    return Snapshot(version="1.2.3", pid=1, uptime_seconds=1, generation=1, config=config, loop_lag_seconds=0.5,
-                    proxies=(proxy,))
+    return Snapshot(
+        version="1.2.3", pid=1, uptime_seconds=1, generation=1, config=config, loop_lag_seconds=0.5, proxies=(proxy,)
+    )
 
 
 def series(state: Snapshot) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -58,8 +78,10 @@ EXPECTED = [
     ("lbproxy_connections_closed_total", {**P, "reason": "client_fin"}, 14),
     ("lbproxy_connections_closed_total", {**P, "reason": "idle_timeout"}, 15),
     ("lbproxy_server_up", S, 1),
-    *(("lbproxy_server_state", {**S, "state": state}, float(state == "up"))
-      for state in ("up", "sick", "down", "draining", "disabled")),
+    *(
+        ("lbproxy_server_state", {**S, "state": state}, float(state == "up"))
+        for state in ("up", "sick", "down", "draining", "disabled")
+    ),
     ("lbproxy_server_connections", S, 21),
     ("lbproxy_server_connections_total", S, 22),
     ("lbproxy_server_connect_failures_total", {**S, "reason": "refused"}, 23),
@@ -77,8 +99,11 @@ EXPECTED = [
 
 def test_every_public_name_is_there_with_its_labels_and_nothing_else_is() -> None:
     """The page holds the contract's series, the two histograms, and no more."""
-    got = {key: value for key, value in series(snapshot(server())).items()
-           if not key[0].startswith(("lbproxy_server_connect_seconds", "lbproxy_server_first_byte_seconds"))}
+    got = {
+        key: value
+        for key, value in series(snapshot(server())).items()
+        if not key[0].startswith(("lbproxy_server_connect_seconds", "lbproxy_server_first_byte_seconds"))
+    }
     assert got == {(name, frozenset(labels.items())): value for name, labels, value in EXPECTED}
 
 

@@ -20,43 +20,91 @@ NOTHING = Histogram((0,) * (len(BUCKETS) + 1), 0.0)
 def server(name: str, **fields: Any) -> ServerView:
     """Return a server that is up and has done nothing, but for `fields`."""
     values: dict[str, Any] = {
-        "name": name, "address": name, "state": "up", "reason": "200 from /readyz", "since_seconds": 1.0, "weight": 1,
-        "backup": False, "connections": 0, "connections_total": 0, "connect_failures": {}, "bytes_in_total": 0,
-        "bytes_out_total": 0, "connect_seconds": NOTHING, "first_byte_seconds": NOTHING,
+        "name": name,
+        "address": name,
+        "state": "up",
+        "reason": "200 from /readyz",
+        "since_seconds": 1.0,
+        "weight": 1,
+        "backup": False,
+        "connections": 0,
+        "connections_total": 0,
+        "connect_failures": {},
+        "bytes_in_total": 0,
+        "bytes_out_total": 0,
+        "connect_seconds": NOTHING,
+        "first_byte_seconds": NOTHING,
     }
     return ServerView(**{**values, **fields})
 
 
 def snapshot(*servers: ServerView, **config: Any) -> Snapshot:
     """Return a process with one proxy in front of `servers`."""
-    proxy = ProxyView(name="kube-apiserver", listen=("127.0.0.1:6443", "[::1]:6443"), connections=2,
-                      connections_total=9, rejected={}, closed={}, servers=servers)
-    return Snapshot(version="1.2.3", pid=812, uptime_seconds=93784.25, generation=3, loop_lag_seconds=0.001,
-                    config=ReloadView(file="/etc/lbproxy/lbproxy.yaml", **config), proxies=(proxy,))
+    proxy = ProxyView(
+        name="kube-apiserver",
+        listen=("127.0.0.1:6443", "[::1]:6443"),
+        connections=2,
+        connections_total=9,
+        rejected={},
+        closed={},
+        servers=servers,
+    )
+    return Snapshot(
+        version="1.2.3",
+        pid=812,
+        uptime_seconds=93784.25,
+        generation=3,
+        loop_lag_seconds=0.001,
+        config=ReloadView(file="/etc/lbproxy/lbproxy.yaml", **config),
+        proxies=(proxy,),
+    )
 
 
-CONNECTION = ConnectionView(proxy="kube-apiserver", server="m1", client="127.0.0.1:40000", age_seconds=3700.0,
-                            idle_seconds=0.25, bytes_in=512, bytes_out=3 * 1024**2)
+CONNECTION = ConnectionView(
+    proxy="kube-apiserver",
+    server="m1",
+    client="127.0.0.1:40000",
+    age_seconds=3700.0,
+    idle_seconds=0.25,
+    bytes_in=512,
+    bytes_out=3 * 1024**2,
+)
 
 
 def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
     """Every key of the contract is there, in its order; a server's further keys come after them."""
-    one = server("10.4.6.11:6443", connections=1, connections_total=5, connect_failures={"refused": 2, "timeout": 1},
-                 bytes_in_total=7, bytes_out_total=8)
+    one = server(
+        "10.4.6.11:6443",
+        connections=1,
+        connections_total=5,
+        connect_failures={"refused": 2, "timeout": 1},
+        bytes_in_total=7,
+        bytes_out_total=8,
+    )
     got = status_json(snapshot(one))
     assert list(got) == ["version", "pid", "uptime_seconds", "generation", "config", "proxies"]
     assert list(got["config"].items()) == [
-        ("file", "/etc/lbproxy/lbproxy.yaml"), ("last_reload_successful", True), ("last_reload_error", None),
+        ("file", "/etc/lbproxy/lbproxy.yaml"),
+        ("last_reload_successful", True),
+        ("last_reload_error", None),
     ]
     proxy = got["proxies"]["kube-apiserver"]
     assert list(proxy) == ["listen", "connections", "connections_total", "servers"]
     assert proxy["listen"] == ["127.0.0.1:6443", "[::1]:6443"]
     expected = {
-        "address": "10.4.6.11:6443", "state": "up", "reason": "200 from /readyz", "since_seconds": 1.0, "weight": 1,
-        "backup": False, "connections": 1, "connections_total": 5, "connect_failures_total": 3, "bytes_in_total": 7,
+        "address": "10.4.6.11:6443",
+        "state": "up",
+        "reason": "200 from /readyz",
+        "since_seconds": 1.0,
+        "weight": 1,
+        "backup": False,
+        "connections": 1,
+        "connections_total": 5,
+        "connect_failures_total": 3,
+        "bytes_in_total": 7,
         "bytes_out_total": 8,
     }
-    assert list(proxy["servers"]["10.4.6.11:6443"].items())[:len(expected)] == list(expected.items())
+    assert list(proxy["servers"]["10.4.6.11:6443"].items())[: len(expected)] == list(expected.items())
 
 
 def test_status_json_survives_json() -> None:
@@ -67,28 +115,64 @@ def test_status_json_survives_json() -> None:
 
 def test_conns_json_has_the_public_shape_with_its_keys_in_order() -> None:
     """A connection has exactly the contract's keys."""
-    assert [list(c.items()) for c in conns_json([CONNECTION])] == [[
-        ("proxy", "kube-apiserver"), ("server", "m1"), ("client", "127.0.0.1:40000"), ("age_seconds", 3700.0),
-        ("idle_seconds", 0.25), ("bytes_in", 512), ("bytes_out", 3 * 1024**2),
-    ]]
+    assert [list(c.items()) for c in conns_json([CONNECTION])] == [
+        [
+            ("proxy", "kube-apiserver"),
+            ("server", "m1"),
+            ("client", "127.0.0.1:40000"),
+            ("age_seconds", 3700.0),
+            ("idle_seconds", 0.25),
+            ("bytes_in", 512),
+            ("bytes_out", 3 * 1024**2),
+        ]
+    ]
 
 
 def test_status_text_answers_what_runs_where_and_why_a_server_is_not_used() -> None:
     """The process is identified, a proxy says how many servers are up, and a server's line has all its columns."""
-    m3 = server("m3", address="master3.example:6443", state="down", reason="connection refused", since_seconds=250,
-                weight=2, backup=True, connections=1, connections_total=1234, connect_failures={"refused": 4},
-                bytes_in_total=1536, bytes_out_total=5 * 1024**3)
+    m3 = server(
+        "m3",
+        address="master3.example:6443",
+        state="down",
+        reason="connection refused",
+        since_seconds=250,
+        weight=2,
+        backup=True,
+        connections=1,
+        connections_total=1234,
+        connect_failures={"refused": 4},
+        bytes_in_total=1536,
+        bytes_out_total=5 * 1024**3,
+    )
     first, blank, proxy, heads, up, down = status_text(snapshot(server("10.4.6.11:6443"), m3)).splitlines()
     assert first == "lbproxy 1.2.3, pid 812, up 1d 2h, generation 3, configuration /etc/lbproxy/lbproxy.yaml"
     assert blank == ""
-    assert proxy == ("kube-apiserver on 127.0.0.1:6443, [::1]:6443: "
-                     "1 of 2 servers up, 2 connections open, 9 since start")
+    assert proxy == (
+        "kube-apiserver on 127.0.0.1:6443, [::1]:6443: 1 of 2 servers up, 2 connections open, 9 since start"
+    )
     assert heads.split() == ["SERVER", "STATE", "FOR", "WEIGHT", "CONNS", "TOTAL", "FAILURES", "IN", "OUT", "REASON"]
     assert [cell.strip() for cell in up.split("  ") if cell] == [
-        "10.4.6.11:6443", "up", "1.0s", "1", "0", "0", "0", "0 B", "0 B", "200 from /readyz",
+        "10.4.6.11:6443",
+        "up",
+        "1.0s",
+        "1",
+        "0",
+        "0",
+        "0",
+        "0 B",
+        "0 B",
+        "200 from /readyz",
     ]
     assert [cell.strip() for cell in down.split("  ") if cell] == [
-        "m3 (master3.example:6443) backup", "down", "4m 10s", "2", "1", "1234", "4", "1.5 KiB", "5.0 GiB",
+        "m3 (master3.example:6443) backup",
+        "down",
+        "4m 10s",
+        "2",
+        "1",
+        "1234",
+        "4",
+        "1.5 KiB",
+        "5.0 GiB",
         "connection refused",
     ]
 
@@ -108,7 +192,9 @@ def test_status_text_shows_every_reason_of_a_failed_reload_before_the_table() ->
     """What is wrong with the file stands right under the first line, and what runs instead."""
     failed = snapshot(server("a"), last_reload_successful=False, last_reload_error="f:1: x: bad\nf:2: y: bad")
     assert status_text(failed).splitlines()[1:4] == [
-        "LAST RELOAD FAILED, generation 3 stays in force:", "  f:1: x: bad", "  f:2: y: bad",
+        "LAST RELOAD FAILED, generation 3 stays in force:",
+        "  f:1: x: bad",
+        "  f:2: y: bad",
     ]
     assert "LAST RELOAD" not in status_text(snapshot(server("a")))
 
@@ -144,15 +230,34 @@ def test_text_of_no_proxies_is_the_first_line() -> None:
     assert len(status_text(replace(snapshot(), proxies=())).splitlines()) == 1
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1024**2 - 1, "1.0 MiB"),
-                                             (10**12, "931.3 GiB"), (3 * 1024**6, "3072.0 PiB")])
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (10**12, "931.3 GiB"),
+        (3 * 1024**6, "3072.0 PiB"),
+    ],
+)
 def test_bytes_are_written_in_binary_units(count: int, text: str) -> None:
     """Four figures at most, until the units run out."""
     assert f"  {text}  " in status_text(snapshot(server("a", bytes_out_total=count)))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0.0s"), (9.94, "9.9s"), (59.9, "59s"), (60, "1m 0s"),
-                                               (3599, "59m 59s"), (86399, "23h 59m"), (86400 * 400, "400d 0h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0s"),
+        (9.94, "9.9s"),
+        (59.9, "59s"),
+        (60, "1m 0s"),
+        (3599, "59m 59s"),
+        (86399, "23h 59m"),
+        (86400 * 400, "400d 0h"),
+    ],
+)
 def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
     """Nobody needs the seconds of a day."""
     assert f"  {text}  " in status_text(snapshot(server("a", since_seconds=seconds)))
@@ -160,7 +265,7 @@ def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
 
 def test_page_escapes_everything_it_shows() -> None:
     """Whatever a server, a file or a name says, it is text on the page and not markup."""
-    evil = "<script>alert(\"1\")</script>&'"
+    evil = '<script>alert("1")</script>&\''
     values = snapshot(server(evil, reason=evil, state=evil), last_reload_successful=False, last_reload_error=evil)
     page = status_page(values)
     assert "<script" not in page
@@ -172,12 +277,14 @@ def test_page_shows_each_server_and_whether_something_is_wrong() -> None:
     good, bad = status_page(snapshot(server("m1"))), status_page(snapshot(server("m1", state="down", reason="timeout")))
     assert 'class="alarm"' not in good
     assert '<p class="alarm">' in bad
-    assert "<td class=\"word\">m1</td>" in bad
-    assert "<td class=\"word\">timeout</td>" in bad
+    assert '<td class="word">m1</td>' in bad
+    assert '<td class="word">timeout</td>' in bad
 
 
 def test_rendering_imports_nothing_heavy() -> None:
     """The CLI starts fast: neither rendering nor the control client brings in the daemon's libraries."""
-    code = ("import sys, lbproxy.status.render, lbproxy.status.control; "
-            "print(sorted({'asyncio', 'uvloop', 'h11', 'prometheus_client', 'yaml', 'html'} & set(sys.modules)))")
+    code = (
+        "import sys, lbproxy.status.render, lbproxy.status.control; "
+        "print(sorted({'asyncio', 'uvloop', 'h11', 'prometheus_client', 'yaml', 'html'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""The data plane of `workers: N`: as many `App`s in processes of their own, and one `Plane` in front of them.
+"""The data plane of `workers: N`: as many `App`s in processes of their own, and one `DataPlane` in front of them.
 
 Like nginx' workers, each chooses and counts for itself: least connections, max_fails, limits and checks are per worker.
 Listening sockets are bound here and shared, and stay open when a worker dies; it is then started again.
@@ -17,14 +17,14 @@ from socket import SocketType
 from time import monotonic
 from typing import Any, Final
 
-from lbproxy.balance.health import SEVERITY, Verdict
+from lbproxy.balance.health import SEVERITY, State
 from lbproxy.balance.histogram import Histogram
 from lbproxy.checks.monitor import rehearse
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.net import sockets as socks
-from lbproxy.process.worker import PATIENCE, Worker
+from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
 from lbproxy.tasks import Tasks
@@ -35,15 +35,15 @@ _AGAIN: Final = 1.0
 """Seconds before a worker that died is started again."""
 
 
-class Fleet:
-    """Worker processes; see `plane.Plane` for what each verb promises."""
+class Supervisor:
+    """Worker processes; see `dataplane.DataPlane` for what each verb promises."""
 
     def __init__(self, config: Config, size: int, listeners: Mapping[Address, SocketType] | None = None) -> None:
         """`size` workers; `listeners` are sockets that listen already."""
         self._config = config
         self._size = size
         self._listeners = dict(listeners or {})
-        self._crew: list[Worker] = []
+        self._crew: list[WorkerProcess] = []
         self._tasks = Tasks()
         self._generation = 1
         self._started = monotonic()
@@ -58,15 +58,15 @@ class Fleet:
             self._listeners.pop(address).close()
         self._listeners |= socks.listen_all({a: name for a, name in wanted.items() if a not in self._listeners})
         crew = await asyncio.gather(*map(self._hire, range(self._size)), return_exceptions=True)
-        self._crew = [each for each in crew if isinstance(each, Worker)]
+        self._crew = [each for each in crew if isinstance(each, WorkerProcess)]
         for problem in crew:
             if isinstance(problem, BaseException):
                 await self.stop(0)
                 raise problem
 
-    async def _hire(self, number: int) -> Worker:
+    async def _hire(self, number: int) -> WorkerProcess:
         """Start a worker and bring it up to date with what happens meanwhile. Raises LbproxyError."""
-        worker = Worker(number, self._tasks)
+        worker = WorkerProcess(number, self._tasks)
         try:
             config, listeners = self._config, dict(self._listeners)
             await worker.start(config, listeners)
@@ -81,12 +81,16 @@ class Fleet:
         self._tasks.spawn(self._replace_when_gone(worker), f"worker {number}")
         return worker
 
-    async def _replace_when_gone(self, worker: Worker) -> None:
+    async def _replace_when_gone(self, worker: WorkerProcess) -> None:
         status = await worker.ended()
         await worker.dismiss()
         while not self._stopping:
-            log.error("worker %d (pid %d) has ended with status %d: its connections are lost, starting another",
-                      worker.number, worker.pid, status)
+            log.error(
+                "worker %d (pid %d) has ended with status %d: its connections are lost, starting another",
+                worker.number,
+                worker.pid,
+                status,
+            )
             await asyncio.sleep(_AGAIN)
             try:
                 self._crew[worker.number] = await self._hire(worker.number)
@@ -111,12 +115,18 @@ class Fleet:
             sock.close()
         return plan.lines()
 
-    async def _ask(self, verb: str, *arguments: object, listeners: Mapping[Address, SocketType] | None = None,
-                   patience: float = PATIENCE) -> list[Any]:
+    async def _ask(
+        self,
+        verb: str,
+        *arguments: object,
+        listeners: Mapping[Address, SocketType] | None = None,
+        patience: float = PATIENCE,
+    ) -> list[Any]:
         """Return the answers of the workers that answer."""
         answers = await asyncio.gather(
             *(worker.call(verb, *arguments, listeners=listeners, patience=patience) for worker in self._crew),
-            return_exceptions=True)
+            return_exceptions=True,
+        )
         for answer in answers:
             if isinstance(answer, BaseException):
                 log.warning("%s: %s", verb, answer)
@@ -128,10 +138,18 @@ class Fleet:
         if not snapshots:
             raise LbproxyError("no worker process answers")
         views = [view for snapshot in snapshots for view in snapshot.proxies]
-        proxies = [reduce(_add_proxies, same) for name in self._config.proxies
-                   if (same := [view for view in views if view.name == name])]
-        return replace(snapshots[0], pid=os.getpid(), uptime_seconds=monotonic() - self._started,
-                       generation=self._generation, proxies=tuple(proxies))
+        proxies = [
+            reduce(_add_proxies, same)
+            for name in self._config.proxies
+            if (same := [view for view in views if view.name == name])
+        ]
+        return replace(
+            snapshots[0],
+            pid=os.getpid(),
+            uptime_seconds=monotonic() - self._started,
+            generation=self._generation,
+            proxies=tuple(proxies),
+        )
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections of all workers."""
@@ -171,7 +189,7 @@ def _histograms(one: Histogram, other: Histogram) -> Histogram:
 
 def _worse(views: Iterable[ServerView]) -> ServerView:
     """Return the view with the worst state: what a worker sees is wrong with a server is what one wants to be told."""
-    return max(views, key=lambda view: SEVERITY[Verdict(view.state)] if view.state != "disabled" else 9)
+    return max(views, key=lambda view: SEVERITY[State(view.state)] if view.state != "disabled" else 9)
 
 
 def _add_servers(one: ServerView, other: ServerView) -> ServerView:
@@ -198,8 +216,10 @@ def _add_proxies(one: ProxyView, other: ProxyView) -> ProxyView:
         twin = theirs.pop((server.name, server.address), None)
         servers.append(_add_servers(server, twin) if twin is not None else server)
     return replace(
-        one, connections=one.connections + other.connections,
+        one,
+        connections=one.connections + other.connections,
         connections_total=one.connections_total + other.connections_total,
-        rejected=_counts(one.rejected, other.rejected), closed=_counts(one.closed, other.closed),
+        rejected=_counts(one.rejected, other.rejected),
+        closed=_counts(one.closed, other.closed),
         servers=(*servers, *theirs.values()),
     )

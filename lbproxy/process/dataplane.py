@@ -8,8 +8,8 @@ from lbproxy.config.model import Config
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
 
-class Plane(Protocol):
-    """The data plane: `App` in this process, or `Fleet` for several worker processes."""
+class DataPlane(Protocol):
+    """The data plane: `App` in this process, or `Supervisor` for several worker processes."""
 
     async def start(self) -> None:
         """Bind every listen address and begin to serve. Raises LbproxyError, with nothing left bound."""

@@ -1,4 +1,4 @@
-"""What lbproxy promises, measured: `python -m bench.must_show [--only NAME ...] [--gigabytes N]`.
+"""What lbproxy promises, measured: `python -m bench.promises [--only NAME ...] [--gigabytes N]`.
 
 One line for each promise: what was measured, what was wanted, and whether that is met; exit status 1 if one is not.
 Needed: nginx with its stream module, etcd, nftables, and root for network namespaces.
@@ -60,8 +60,10 @@ class Means:
 
 def _first_byte(what: str, tally: Tally, limit: float) -> Shown:
     p99 = tally.quantile(0.99)
-    figures = (f"{len(tally.errors)} errors of {len(tally.errors) + len(tally.seconds)}, first byte p50 "
-               f"{tally.quantile(0.5) * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, max {tally.seconds[-1] * 1e3:.1f} ms")
+    figures = (
+        f"{len(tally.errors)} errors of {len(tally.errors) + len(tally.seconds)}, first byte p50 "
+        f"{tally.quantile(0.5) * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, max {tally.seconds[-1] * 1e3:.1f} ms"
+    )
     return Shown(what, figures, f"0 errors, p99 < {limit * 1e3:.0f} ms", not tally.errors and p99 < limit)
 
 
@@ -97,8 +99,10 @@ def _reloads(what: str, port: int, reload: Callable[[bool], None], wanted: bool)
             time.sleep(1)
         tally = traffic.result()
         broken = streams.finish()
-    figures = (f"{len(broken)} of 50 streams broken ({streams.bytes / 1e6:.0f} MB hashed), "
-               f"{len(tally.errors)} of {len(tally.errors) + len(tally.seconds)} connects failed")
+    figures = (
+        f"{len(broken)} of 50 streams broken ({streams.bytes / 1e6:.0f} MB hashed), "
+        f"{len(tally.errors)} of {len(tally.errors) + len(tally.seconds)} connects failed"
+    )
     return Shown(what, figures, "0 and 0" if wanted else "", not broken and not tally.errors if wanted else None)
 
 
@@ -172,8 +176,10 @@ def etcd(_means: Means) -> Iterator[Shown]:
             stop.set()
             count, errors = traffic.result()
             same = conn["client"] in {each["client"] for each in daemon.conns()}
-            figures = (f"the watch {'is on its connection' if same else 'was cut'} and saw {seen} of 50 values, "
-                       f"{len(errors)} of {count} connects failed")
+            figures = (
+                f"the watch {'is on its connection' if same else 'was cut'} and saw {seen} of 50 values, "
+                f"{len(errors)} of {count} connects failed"
+            )
             met = same and seen == 50 and not errors
             yield Shown("etcdctl watch through 50 reloads", figures, "not cut, 50, 0", met)
 
@@ -282,7 +288,7 @@ def bulk(means: Means) -> Iterator[Shown]:
     """Send 10 GB each way at once over one connection."""
     total, port = int(means.gigabytes * 1e9), free_port()
     server = subprocess.Popen(
-        [sys.executable, "-c", f"from bench.must_show import serve_bulk; serve_bulk({port}, {total})"],
+        [sys.executable, "-c", f"from bench.promises import serve_bulk; serve_bulk({port}, {total})"],
         stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])  # fmt: skip
     with server, Echo("one") as echo, Daemon(one_proxy([echo])) as daemon:
         with connect(daemon.port) as client:
@@ -297,8 +303,10 @@ def bulk(means: Means) -> Iterator[Shown]:
         assert server.stdout
         sent, got, size = server.stdout.read().split()
     equal = digests["got"] == f"{sent} {total}" and (got, size) == (digests["sent"], str(total))
-    figures = (f"SHA-256 {'equal' if equal else 'DIFFERENT'}, {seconds:.0f} s, {cpu:.1f} CPU s, resident "
-               f"{before / MIB:.1f} MiB before, {highest[0] / MIB:.1f} at most, {after / MIB:.1f} after")
+    figures = (
+        f"SHA-256 {'equal' if equal else 'DIFFERENT'}, {seconds:.0f} s, {cpu:.1f} CPU s, resident "
+        f"{before / MIB:.1f} MiB before, {highest[0] / MIB:.1f} at most, {after / MIB:.1f} after"
+    )
     yield Shown(f"{means.gigabytes:g} GB each way at once", figures, "equal, < 5 MB more",
                 equal and highest[0] - before < 5_000_000)  # fmt: skip
 
@@ -310,7 +318,7 @@ PARTS: dict[str, Callable[[Means], Iterator[Shown]]] = {
 
 def main() -> int:
     """Show what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.must_show", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.promises", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help=", ".join(PARTS))
     parser.add_argument("--gigabytes", type=float, default=10, metavar="N", help="each way in `bulk` (default 10)")
     args = parser.parse_args()
