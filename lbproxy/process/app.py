@@ -26,6 +26,7 @@ from lbproxy.handover.revive import parcel_of
 from lbproxy.net import sockets as socks
 from lbproxy.net.poller import Poller
 from lbproxy.process.identity import node_id
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import SHUTDOWN, Proxy
 from lbproxy.proxy.rebalance import sum_up
@@ -55,7 +56,7 @@ class App:
         self._proxies: dict[str, Proxy] = {}
         self._leaving: list[Proxy] = []
         self._tasks, self._end = Tasks(), Tasks()
-        self._monitors: dict[Server, Monitor] = {}
+        self._known: Known = {}
         self._stopped = True  # there is nothing to stop yet
 
     def inherit(self, listeners: Mapping[Address, SocketType]) -> None:
@@ -70,7 +71,7 @@ class App:
     async def prepare(self) -> None:
         """Do all of `start` that can fail: look up, bind, but neither accept nor move anything."""
         rehearse(self._config)
-        known = await look_up(server for proxy in self._config.proxies.values() for server in proxy.servers)
+        self._known = await look_up(server for proxy in self._config.proxies.values() for server in proxy.servers)
         self._bound = self._bind({a: name for name, proxy in self._config.proxies.items() for a in proxy.listen})
         self._poller = poller = Poller(asyncio.get_running_loop())
         # To be closed before the loop is (`calls.embed`): whoever ends the loop cancels what still runs in it.
@@ -78,7 +79,7 @@ class App:
         self._stopped = False
         self._limit = ConnectionLimit.for_process()
         for name in self._config.proxies:
-            self._open(name, known)
+            self._open(name)
         self.marks = self._inherited.marks
         if self.marks is None and self._store is not None:
             self.marks = Marks.create(self._limit.limit)
@@ -114,7 +115,7 @@ class App:
                 return frontend
         settings = ProxyConfig(listen=(), servers=())
         pool = Pool(settings, node_id(self._config), monotonic())
-        self._leaving.append(Proxy(proxy, settings, self._poller, self._limit, pool, self._failed))
+        self._leaving.append(Proxy(proxy, settings, self._poller, self._limit, pool, self._monitor))
         return self._leaving[-1]
 
     def _sessions(self) -> Iterator[Session]:
@@ -187,21 +188,13 @@ class App:
         if self._store is not None:
             self._store.forget(stored_name(address))
 
-    def _open(self, name: str, known: Known) -> None:
+    def _open(self, name: str) -> None:
         settings = self._config.proxies[name]
         pool = Pool(settings, node_id(self._config), monotonic())
-        frontend = Proxy(name, settings, self._poller, self._limit, pool, self._failed)
-        self._proxies[name] = frontend
-        for server in pool.servers:
-            self._attend(frontend, server, known)
+        self._proxies[name] = Proxy(name, settings, self._poller, self._limit, pool, self._monitor)
 
-    def _attend(self, frontend: Proxy, server: Server, known: Known) -> None:
-        self._monitors[server] = Monitor(self._tasks, frontend.backend, server, known)
-
-    def _failed(self, server: Server) -> None:
-        attendant = self._monitors.get(server)
-        if attendant is not None:
-            attendant.hurry()
+    def _monitor(self, backend: Backend, server: Server) -> Monitor:
+        return Monitor(self._tasks, backend, server, self._known)
 
     def _settle(self) -> None:
         for frontend in self._all():
@@ -216,13 +209,13 @@ class App:
         known = await look_up(server for each in plan.proxies for server in each.servers_added)
         bound = self._bind({address: each.name for each in plan.proxies for address in each.listen_opened})
         # From here on nothing fails and nothing waits: no client ever meets half of a configuration.
-        self._config = config
+        self._config, self._known = config, known
         self._generation += 1
         for name, proxy in config.proxies.items():
             if name in self._proxies:
-                self._reconcile(self._proxies[name], proxy, known)
+                self._proxies[name].reconcile(proxy, node_id(config))
             else:
-                self._open(name, known)
+                self._open(name)
         for move in plan.moved:
             listener = self._proxies[move.source].take_listener(move.address)
             self._proxies[move.target].adopt(move.address, listener)
@@ -238,24 +231,8 @@ class App:
         self._settle()
         return plan.lines()
 
-    def _reconcile(self, frontend: Proxy, settings: ProxyConfig, known: Known) -> None:
-        old = {server: server.settings for server in frontend.backend.pool.servers}
-        health = frontend.backend.settings.health
-        added, removed = frontend.reconcile(settings, node_id(self._config))
-        for server in removed:
-            self._monitors.pop(server).stop()
-        for server in frontend.backend.pool.servers:
-            if server in added:
-                self._attend(frontend, server, known)
-            elif settings.health != health or server.settings.down != old[server].down:
-                self._monitors[server].check()
-        for server in removed:
-            frontend.retire(server)
-
     def _retire(self, frontend: Proxy) -> None:
-        for server in frontend.backend.pool.servers:
-            self._monitors.pop(server).stop()
-            frontend.retire(server)
+        frontend.leave()
         self._leaving = [each for each in (*self._leaving, frontend) if each.sessions]
 
     async def snapshot(self) -> Snapshot:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from socket import SocketType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from lbproxy.balance.health import State, Transition
 from lbproxy.balance.pool import Pool
@@ -37,8 +37,21 @@ _CUTS: Final = (SERVER_DOWN, SERVER_SICK, DRAINED, REMOVED, REBALANCED)
 _COMPLAIN_EVERY: Final = 1.0
 
 
+class ServerMonitor(Protocol):
+    """Looks after one server in service: its name, its checks."""
+
+    def check(self) -> None:
+        """Check as the proxy's settings now say, or no longer."""
+
+    def hurry(self) -> None:
+        """Called when traffic has just failed: look again."""
+
+    def stop(self) -> None:
+        """Look after it no longer."""
+
+
 class Proxy:
-    """Listeners and sessions of one proxy. `failed` hears of every failure of traffic with a server."""
+    """Listeners and sessions of one proxy. `monitor` makes what looks after a server while it is configured."""
 
     def __init__(
         self,
@@ -47,10 +60,10 @@ class Proxy:
         poller: Poller,
         limit: ConnectionLimit,
         pool: Pool,
-        failed: Callable[[Server], None],
+        monitor: Callable[[Backend, Server], ServerMonitor],
     ) -> None:
         self.name = name
-        self.backend = Backend(name, settings, pool, self._flipped, failed)
+        self.backend = Backend(name, settings, pool, self._flipped, self._failed)
         self.listeners: dict[Address, Listener] = {}
         self.sessions: set[Session] = set()
         self.log_access = False
@@ -65,6 +78,8 @@ class Proxy:
         self._complained_at = -_COMPLAIN_EVERY
         self._unsaid = 0
         self._rebalancer = self._new_rebalancer()
+        self._monitor = monitor
+        self._monitors = {server: monitor(self.backend, server) for server in pool.servers}
 
     # -- listeners -----------------------------------------------------------------------------------------------
 
@@ -163,6 +178,11 @@ class Proxy:
 
     # -- servers that change -------------------------------------------------------------------------------------
 
+    def _failed(self, server: Server) -> None:
+        monitor = self._monitors.get(server)
+        if monitor is not None:
+            monitor.hurry()
+
     def _flipped(self, server: Server, flip: Transition) -> None:
         level = logging.INFO if flip.new is State.UP else logging.WARNING
         log.log(
@@ -233,25 +253,32 @@ class Proxy:
         """Close every surplus connection that is quiet, or only count them; returns how many, by server name."""
         return self._rebalancer.once(self._poller.now, dry_run=dry_run)
 
-    def reconcile(self, settings: ProxyConfig, node_id: str) -> tuple[list[Server], list[Server]]:
-        """Go over to new settings, live connections included; returns the servers added and removed.
-
-        Those are to be given their addresses, and then `retire`d: their clients may turn to the ones added.
-        """
-        retuned = _without_places(settings) != _without_places(self.backend.settings)
-        resettled = settings.rebalance != self.backend.settings.rebalance
-        self.backend.settings = settings
+    def reconcile(self, settings: ProxyConfig, node_id: str) -> None:
+        """Go over to new settings, live connections included."""
+        backend = self.backend
+        retuned = _without_places(settings) != _without_places(backend.settings)
+        resettled = settings.rebalance != backend.settings.rebalance
+        recheck = settings.health != backend.settings.health
+        down = {server: server.settings.down for server in backend.pool.servers}
+        backend.settings = settings
         if resettled:
             self._poller.timers.drop(self._rebalancer)
             self._rebalancer = self._new_rebalancer()
             self._poller.at(self._rebalancer, self._poller.now)
-        added, removed = self.backend.pool.reconcile(settings, node_id, self._poller.now)
+        added, removed = backend.pool.reconcile(settings, node_id, self._poller.now)
         if added:
             self._welcome_back({server.key: server for server in added})
         if retuned:
             for session in list(self.sessions):
                 session.refresh()
-        return added, removed
+        for server in backend.pool.servers:
+            if server not in self._monitors:
+                self._monitors[server] = self._monitor(backend, server)
+            elif recheck or server.settings.down != down[server]:
+                self._monitors[server].check()
+        for server in removed:  # and not before those added have their addresses: its clients may turn to them
+            self._monitors.pop(server).stop()
+            self.retire(server)
 
     def _welcome_back(self, added: dict[tuple[str, str], Server]) -> None:
         """Count connections that a server still has from before it was removed as its own again: it may keep them."""
@@ -268,6 +295,13 @@ class Proxy:
             self._evict(server, REMOVED, self.backend.settings.drain_timeout, lambda: True)
         for session in list(self.sessions):
             session.move_on(server)
+
+    def leave(self) -> None:
+        """Take every server out of service, for the whole proxy is removed."""
+        for server, monitor in self._monitors.items():
+            monitor.stop()
+            self.retire(server)
+        self._monitors.clear()
 
     # -- views ---------------------------------------------------------------------------------------------------
 

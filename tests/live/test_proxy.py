@@ -12,12 +12,32 @@ import pytest
 from lbproxy.balance.health import CheckResult, State
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
-from lbproxy.config.model import Address, ProxyConfig, ServerConfig
+from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.net import sockets as socks
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import REMOVED, Proxy
 from tests.support.ports import free_port
 from tests.unit.relay.hand import Bench, ended, reset, stuff, take
+
+
+class Lookout:
+    """What looks after one server: gives it its address, and writes down what it is told."""
+
+    def __init__(self, backend: Backend, server: Server) -> None:
+        address = server.settings.address
+        server.endpoints = [(socket.AF_INET, (address.host, address.port))]
+        self.name = server.name
+        self.told: list[str] = []
+
+    def check(self) -> None:
+        self.told.append("check")
+
+    def hurry(self) -> None:
+        self.told.append("hurry")
+
+    def stop(self) -> None:
+        self.told.append("stop")
 
 
 class Place:
@@ -33,20 +53,18 @@ class Place:
         self.settings = ProxyConfig(listen=(self.address,), servers=servers, first_byte_timeout=0, drain_timeout=0.05)
         self.limit = ConnectionLimit(100)
         pool = Pool(self.settings, "n", 0.0)
-        self.frontend = Proxy("p", self.settings, bench.poller, self.limit, pool, self.failed)
-        self.give_addresses()
+        self.lookouts: list[Lookout] = []
+        self.frontend = Proxy("p", self.settings, bench.poller, self.limit, pool, self.monitor)
         self.frontend.listen(self.address, socks.listen("p", self.address))
-        self.failures: list[str] = []
 
-    def failed(self, server: Server) -> None:
-        """Hear of a failure of traffic."""
-        self.failures.append(server.name)
+    def monitor(self, backend: Backend, server: Server) -> Lookout:
+        """Make what looks after a server."""
+        self.lookouts.append(Lookout(backend, server))
+        return self.lookouts[-1]
 
-    def give_addresses(self) -> None:
-        """Do what attendants do."""
-        for server in self.frontend.backend.pool.servers:
-            address = server.settings.address
-            server.endpoints = [(socket.AF_INET, (address.host, address.port))]
+    def told(self) -> list[tuple[str, list[str]]]:
+        """Return what each that was ever made has been told."""
+        return [(each.name, each.told) for each in self.lookouts]
 
     def server(self, name: str) -> Server:
         """Return a server that is configured."""
@@ -57,10 +75,7 @@ class Place:
     def go_over(self, **changes: object) -> None:
         """Do what a reload does."""
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
-        _, removed = self.frontend.reconcile(self.settings, "n")
-        self.give_addresses()
-        for server in removed:
-            self.frontend.retire(server)
+        self.frontend.reconcile(self.settings, "n")
 
     def connect(self) -> socket.socket:
         """Return a client that was let in or turned away."""
@@ -158,7 +173,7 @@ def test_clients_that_cannot_be_served_fill_no_log(place: Place, caplog: pytest.
     assert len(lines) == 1
     assert "s0: connection refused" in lines[0]
     assert place.frontend.view(0.0).rejected == {"unreachable": 5}
-    assert set(place.failures) == {"s0", "s1"}
+    assert all("hurry" in told for _, told in place.told())
 
 
 def test_a_drained_server_is_cut_when_its_time_is_over_and_not_if_it_was_made_ready(place: Place) -> None:
@@ -213,12 +228,21 @@ def test_who_is_being_connected_when_the_servers_are_replaced_gets_a_new_one(pla
     assert session.server is place.server("s0")
 
 
+def test_each_server_is_looked_after_for_as_long_as_it_is_configured(place: Place) -> None:
+    """One that stays keeps what looks after it, and checks anew only when what the settings say of checks differs."""
+    s0, s1 = place.settings.servers
+    place.go_over(servers=(s0, replace(s1, down=True)), max_fails=7)
+    assert place.told() == [("s0", []), ("s1", ["check"])]
+    place.go_over(health=HealthConfig(type="tcp"), servers=(replace(s1, down=True), replace(s0, name="s2")))
+    assert place.told() == [("s0", ["stop"]), ("s1", ["check", "check"]), ("s2", [])]
+    place.frontend.leave()
+    assert place.told() == [("s0", ["stop"]), ("s1", ["check", "check", "stop"]), ("s2", ["stop"])]
+
+
 def test_a_listener_that_goes_over_to_another_proxy_brings_its_clients_there(place: Place) -> None:
     """The socket is never closed."""
     settings = replace(place.settings, listen=())
-    other = Proxy("q", settings, place.bench.poller, place.limit, Pool(settings, "n", 0.0), place.failed)
-    for server in other.backend.pool.servers:
-        server.endpoints = place.server(server.name).endpoints
+    other = Proxy("q", settings, place.bench.poller, place.limit, Pool(settings, "n", 0.0), place.monitor)
     other.adopt(place.address, place.frontend.take_listener(place.address))
     client = place.bench.keep(socket.create_connection((place.address.host, place.address.port)))
     place.loop.until(lambda: other.sessions)

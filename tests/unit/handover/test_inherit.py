@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from lbproxy.balance.pool import Pool
+from lbproxy.balance.server import Server
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.inherit import Inherited, adopt, from_fds
 from lbproxy.handover.keeper import CARRIER, CONFIG, MARKS
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import Proxy
 from tests.unit.relay.hand import Bench, ended, stuff, take
@@ -95,6 +97,22 @@ def test_a_carrier_of_another_version_costs_its_connections_and_no_more(caplog: 
     ]
 
 
+class Unwatched:
+    """What looks after a server, and does nothing."""
+
+    def __init__(self, backend: Backend, server: Server) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+    def hurry(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
 class Node:
     """A proxy `p` with one server, and connections that a predecessor has left to it."""
 
@@ -113,7 +131,7 @@ class Node:
         """Configure a proxy."""
         settings = ProxyConfig(listen=(), servers=servers, drain_timeout=5.0)
         pool = Pool(settings, "node", 0.0)
-        self.proxies[name] = Proxy(name, settings, self.bench.poller, ConnectionLimit(100), pool, lambda server: None)
+        self.proxies[name] = Proxy(name, settings, self.bench.poller, ConnectionLimit(100), pool, Unwatched)
         return self.proxies[name]
 
     def left(self, proxy: str = "p", server: str = "m1") -> tuple[Parcel, socket.socket, socket.socket]:
