@@ -12,10 +12,10 @@ import array
 import os
 import socket
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from lbproxy.errors import HandoverError
-from lbproxy.handover.parcel import MAX_FDS, Parcel, decode, encode, encode_state
+from lbproxy.handover.parcel import MAX_FDS, Parcel, ProcessState, decode, encode, encode_state
 
 _ROOM: Final = 64 << 20
 """Bytes of send buffer asked for; the kernel cuts it to net.core.wmem_max, which is 212992 on ordinary machines."""
@@ -66,7 +66,7 @@ class FdQueue:
             _close_memfds(batch, fds)
         self.entries += len(batch)
 
-    def send_state(self, state: dict[str, Any]) -> bool:
+    def send_state(self, state: ProcessState) -> bool:
         """Send the state of the process; False if there is no room for it."""
         try:
             self.sender.send(encode_state(state))
@@ -90,7 +90,7 @@ def receive_message(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[in
     return message, list(fds)
 
 
-def receive(sock: socket.socket, until_closed: bool = False) -> tuple[list[Parcel], dict[str, Any], list[str]]:
+def receive(sock: socket.socket, until_closed: bool = False) -> tuple[list[Parcel], ProcessState, list[str]]:
     """Return everything that is in flight towards `sock`, the last state, and what was wrong with messages.
 
     It stays in flight, for the next process should this one not get as far as to send it on. With `until_closed` it is
@@ -99,7 +99,7 @@ def receive(sock: socket.socket, until_closed: bool = False) -> tuple[list[Parce
     if not until_closed:
         sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
     parcels: list[Parcel] = []
-    state: dict[str, Any] = {}
+    state: ProcessState = {}
     wrong: list[str] = []
     while True:
         try:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from lbproxy.balance.server import Server
 from lbproxy.config.model import Address, ServerConfig
@@ -16,18 +16,15 @@ from lbproxy.handover import fdqueue as carrier
 from lbproxy.handover import keeper
 from lbproxy.handover import revive as parcels
 from lbproxy.handover.marks import Marks
-from lbproxy.handover.parcel import Parcel
+from lbproxy.handover.parcel import Parcel, ProcessState
+from lbproxy.handover.revive import AtRest
 from lbproxy.net.closing import end_shared
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.proxy import Proxy
-from lbproxy.proxy.session import Session
 
 log = logging.getLogger(__name__)
 
 _LONGEST_CONFIG: Final = 4 << 20
-
-Frozen = tuple[Session, bytes, tuple[bytes, bytes]]
-"""A session at rest, with what `Session.thaw` wants to know."""
 
 
 @dataclass(slots=True)
@@ -40,8 +37,7 @@ class Inherited:
     """Written when nothing moved any more."""
     kept: list[Parcel] = field(default_factory=list)
     """Written before; see `parcels.sift`."""
-    state: dict[str, Any] = field(default_factory=dict)
-    """`drained`: names of servers drained by hand; `carrier`: number of the carrier in use by then, 0 for none."""
+    state: ProcessState = field(default_factory=lambda: ProcessState())
     carriers: list[int] = field(default_factory=list)
     """Numbers of those in the fd store."""
     config: str = ""
@@ -108,7 +104,7 @@ def _add_listener(inherited: Inherited, name: str, fd: int) -> None:
         sock.close()
 
 
-def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: Callable[[str], Proxy]) -> list[Frozen]:
+def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: Callable[[str], Proxy]) -> list[AtRest]:
     """Return the sessions of the connections that can go on, at rest; what cannot is reset.
 
     A connection to a server that is no longer configured goes on for as long as that one may drain.
@@ -116,7 +112,7 @@ def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: C
     good, holed = parcels.sift(inherited.rested, inherited.kept, marks)
     if marks is not None:
         marks.claim(parcel.slot for parcel in good if parcel.slot)
-    adopted: list[Frozen] = []
+    adopted: list[AtRest] = []
     strangers: dict[tuple[str, str, str], Server] = {}
     for parcel in good:
         frontend = proxy_of(parcel.proxy)
@@ -126,7 +122,7 @@ def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: C
             server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, poller.now))
         session = parcels.revive(parcel, poller, frontend.backend, server, frontend.on_end)
         frontend.take_in(session)
-        adopted.append((session, parcel.flight, (b"", b"")))
+        adopted.append(AtRest(session, parcel.flight))
     for (proxy, _, _), server in strangers.items():
         proxy_of(proxy).retire(server)
     drop(holed)

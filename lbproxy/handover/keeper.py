@@ -34,12 +34,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from lbproxy.config.model import Address
 from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.marks import Marks, places
-from lbproxy.handover.parcel import Parcel
+from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import parcel_of
 from lbproxy.proxy.session import Session
 
@@ -73,7 +73,7 @@ class Keeper:
         store: FdStore,
         marks: Marks,
         sessions: Callable[[], Iterable[Session]],
-        state: Callable[[], dict[str, Any]],
+        state: Callable[[], ProcessState],
     ) -> None:
         self.marks = marks
         self._store = store
@@ -81,7 +81,7 @@ class Keeper:
         self._state = state
         self._carrier: FdQueue | None = None
         self._number = 0
-        self._told: dict[str, Any] = {}
+        self._told: ProcessState = {}
         self._living = 0
         self._complained = False
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from lbproxy.errors import HandoverError
 
@@ -26,6 +27,15 @@ VERSION: Final = 1
 """Of the message format. A successor that does not know it must not take over."""
 MAX_FDS: Final = 253
 """SCM_MAX_FD of the kernel (include/net/scm.h)."""
+
+
+class ProcessState(TypedDict, total=False):
+    """What a successor must know of the process besides its connections."""
+
+    drained: list[str]
+    """Names of the servers that the operator has taken out of rotation."""
+    carrier: int
+    """Number of the queue in the fd store (`keeper`), 0 for none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,12 +79,12 @@ def encode(parcels: list[tuple[Parcel, str]]) -> bytes:
     return _pack({"parcels": rows})
 
 
-def encode_state(state: dict[str, Any]) -> bytes:
+def encode_state(state: ProcessState) -> bytes:
     """Return the message that carries the state of the process."""
     return _pack({"state": state})
 
 
-def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], dict[str, Any] | None]:
+def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], ProcessState | None]:
     """Return the parcels and the state in a message; `fds` came with it, and those of memfds are read and closed.
 
     Raises HandoverError for a version that is not known, or a message that is not whole; then all `fds` are closed.
@@ -91,7 +101,7 @@ def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], dict[str, Any]
     return [_parcel(row, {role: next(left) for role in row[0]}) for row in rows], state
 
 
-def _unpack(message: bytes) -> tuple[list[list[Any]], dict[str, Any] | None]:
+def _unpack(message: bytes) -> tuple[list[list[Any]], ProcessState | None]:
     if message[:1] != bytes([VERSION]):
         raise HandoverError(f"handover version {message[0] if message else 'none'}, only {VERSION} is known here")
     try:
@@ -120,7 +130,7 @@ def _parcel(row: list[Any], owned: dict[str, int]) -> Parcel:
     )
 
 
-def _pack(content: dict[str, Any]) -> bytes:
+def _pack(content: Mapping[str, object]) -> bytes:
     return bytes([VERSION]) + zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from socket import SocketType
 
 from lbproxy.balance.server import Lease, Server
@@ -15,8 +16,30 @@ from lbproxy.proxy.session import Session
 from lbproxy.relay.link import Link
 
 
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """A session that stands still, with what `Session.thaw` wants to know: see `Session.freeze`."""
+
+    session: Session
+    flight: bytes = b""
+    rests: tuple[bytes, bytes] = (b"", b"")
+
+    @classmethod
+    def freeze(cls, session: Session) -> AtRest:
+        """Bring a session to rest."""
+        return cls(session, *session.freeze())
+
+    def parcel(self) -> Parcel:
+        """Describe it whole."""
+        return parcel_of(self.session, self.flight, self.rests)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.session.thaw(self.flight, self.rests)
+
+
 def parcel_of(session: Session, flight: bytes = b"", rests: tuple[bytes, bytes] = (b"", b"")) -> Parcel:
-    """Describe a session, with what `Session.freeze` returned if it is frozen. Its descriptors stay its own."""
+    """Describe a session, with what it has in transit if it is at rest. Its descriptors stay its own."""
     parcel = Parcel(
         client_fd=session.client.fileno(),
         proxy=session.backend.name,

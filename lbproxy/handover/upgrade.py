@@ -23,15 +23,15 @@ import sys
 from dataclasses import dataclass
 from socket import SocketType
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from lbproxy import __version__
-from lbproxy.config.model import Address
 from lbproxy.errors import HandoverError
+from lbproxy.handover.custody import Custody
 from lbproxy.handover.fdqueue import FdQueue, receive, receive_message
 from lbproxy.handover.inherit import Inherited, address_of
 from lbproxy.handover.marks import Marks
-from lbproxy.handover.parcel import VERSION, Parcel
+from lbproxy.handover.parcel import VERSION
 
 VARIABLE: Final = "LBPROXY_PREDECESSOR"
 """Tells a successor the descriptor of its end of the pair."""
@@ -53,21 +53,6 @@ class Handed:
     pause: float
 
 
-class Handing(Protocol):
-    """What hands itself over: the data plane."""
-
-    marks: Marks | None
-
-    def listeners(self) -> dict[Address, SocketType]:
-        """Return the listening sockets."""
-
-    def freeze(self) -> list[Parcel]:
-        """Stop all movement and accepting; returns every connection, to be handed over."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what a successor must know besides the connections."""
-
-
 class Successor:
     """The predecessor's view of the process that is to take over."""
 
@@ -82,26 +67,26 @@ class Successor:
             )
         self._ours.setblocking(False)
 
-    async def prepare(self, app: Handing) -> str:
+    async def prepare(self, handover: Custody) -> str:
         """Have it get ready beside us; returns its version. Raises HandoverError if it cannot."""
-        listeners = app.listeners()
+        listeners = handover.listeners()
         fds = [sock.fileno() for sock in listeners.values()]
-        if app.marks is not None:
-            fds.append(app.marks.fd)
-        hello = {"handover": VERSION, "version": __version__, "marks": app.marks is not None}
+        if handover.marks is not None:
+            fds.append(handover.marks.fd)
+        hello = {"handover": VERSION, "version": __version__, "marks": handover.marks is not None}
         socket.send_fds(self._ours, [json.dumps(hello).encode()], fds)
         answer = await self._answer(_START, "did not get ready")
         return str(answer["ready"])
 
-    async def take(self, app: Handing) -> tuple[int, float]:
+    async def take(self, handover: Custody) -> tuple[int, float]:
         """Move every connection over, up to the point of no return; returns how many, and since when they stand."""
         began = monotonic()
-        parcels = app.freeze()
+        parcels = handover.freeze()
         carrier = FdQueue()
         carrier.sender.settimeout(_TAKE)
         socket.send_fds(self._ours, [b"{}"], [carrier.receiver.fileno()])
         carrier.receiver.close()
-        complete = carrier.send(parcels) and carrier.send_state(app.state())
+        complete = carrier.send(parcels) and carrier.send_state(handover.state())
         carrier.sender.close()
         if not complete:
             raise HandoverError("the new process did not read the connections")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from lbproxy.config.model import Config
 from lbproxy.errors import HandoverError, LbproxyError, YieldError
+from lbproxy.handover.custody import Custody
 from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import CONFIG
 from lbproxy.handover.parcel import memfd
 from lbproxy.handover.upgrade import Handed, Predecessor, Successor
 from lbproxy.process import log as logs
-from lbproxy.process.app import App
 from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds between two measurements of the loop's lag, and at most between two pings of the watchdog
 _LAGS = 15  # ticks that the lag shown is the worst of: a usual scrape interval, so that no stall goes unseen
+_NO_HANDOVER = "with several workers there is no handover: restart"
 _STOP_MARGIN = 5.0  # seconds beyond shutdown_timeout after which systemd may take a stop for hung
 
 
@@ -82,16 +83,19 @@ class Daemon:
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self.reload(), "reload"))
         try:
-            if predecessor is not None and inherited is not None and isinstance(self._plane, App):
+            if predecessor is not None and inherited is not None:
+                if self._plane.handover is None:
+                    raise HandoverError(_NO_HANDOVER)
                 await self._plane.prepare()
                 predecessor.ready()
                 predecessor.connections(inherited)
                 predecessor.have()
-                self._plane.serve()
+                await self._plane.serve()
                 await self._control.start(self._tasks, take_over=True)
             else:
                 await self._control.start(self._tasks)
-                await self._plane.start()
+                await self._plane.prepare()
+                await self._plane.serve()
         except LbproxyError as error:
             log.error("%s", error)
             if predecessor is not None:
@@ -134,7 +138,7 @@ class Daemon:
         (self._cut if self._stop.is_set() else self._stop).set()
 
     async def _stop_plane(self) -> None:
-        if isinstance(self._plane, App) and self._plane.leave():
+        if self._plane.handover is not None and self._plane.handover.leave():
             log.info("stopping, everything is left to the next process")
             self._notifier.barrier()
             os._exit(0)  # every socket is the next one's now, and it waits for us to be gone
@@ -189,15 +193,15 @@ class Daemon:
 
     async def upgrade(self) -> Handed:
         """Start this program anew and hand everything over to it; raises HandoverError if that fails, and serves on."""
-        app = self._plane
-        if not isinstance(app, App):
-            raise HandoverError("with several workers there is no handover: restart")
+        handover = self._plane.handover
+        if handover is None:
+            raise HandoverError(_NO_HANDOVER)
         if self._upgrading is not None or self._stop.is_set():
             raise HandoverError("another upgrade or a stop is under way")
         self._upgrading = asyncio.current_task()
         try:
             async with self._one_at_a_time:
-                return await self._hand_over(app)
+                return await self._hand_over(handover)
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 raise
@@ -207,11 +211,11 @@ class Daemon:
         finally:
             self._upgrading = None
 
-    async def _hand_over(self, app: App) -> Handed:
+    async def _hand_over(self, handover: Custody) -> Handed:
         successor = Successor()
         try:
-            version = await successor.prepare(app)
-            count, began = await successor.take(app)
+            version = await successor.prepare(handover)
+            count, began = await successor.take(handover)
             if self._admin:
                 await self._admin.stop()
             # Nothing waits from here to the end, so nothing comes in between.
@@ -219,7 +223,7 @@ class Daemon:
             successor.go()
         except BaseException:
             successor.give_up()
-            app.thaw()
+            handover.thaw()
             raise
         self._gone = True
         self._stop.set()

@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Protocol
 
 from lbproxy.config.model import Config
+from lbproxy.handover.custody import Custody
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
 
 class DataPlane(Protocol):
     """The data plane: `App` in this process, or `Supervisor` for several worker processes."""
 
-    async def start(self) -> None:
-        """Bind every listen address and begin to serve. Raises LbproxyError, with nothing left bound."""
+    @property
+    def handover(self) -> Custody | None:
+        """What hands the connections over to another process; None where that cannot be done."""
+
+    async def prepare(self) -> None:
+        """Do what needs no connection to move: look up names, bind. Raises LbproxyError, with nothing left bound."""
+
+    async def serve(self) -> None:
+        """Begin to serve. Raises LbproxyError, with nothing left bound."""
 
     async def apply(self, config: Config) -> list[str]:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""

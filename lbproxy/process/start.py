@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import resource
 import signal
 import sys
+from contextlib import closing
 
 import uvloop
 
@@ -16,6 +18,7 @@ from lbproxy.errors import ConfigError, HandoverError
 from lbproxy.handover.inherit import Inherited, drop, from_fds
 from lbproxy.handover.keeper import carrier_name
 from lbproxy.handover.upgrade import Predecessor
+from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
 from lbproxy.process.daemon import Daemon
@@ -68,18 +71,20 @@ async def _serve(
 ) -> int:
     notifier = Notifier()
     workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
-    plane: DataPlane
-    if workers == 1:
-        plane = App(config, inherited, notifier if notifier.keeps else None)
-    else:
-        from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
 
-        drop([*inherited.rested, *inherited.kept])  # one process has left them, and several cannot go on with them
-        for number in inherited.carriers:
-            notifier.forget(carrier_name(number))
-        plane = Supervisor(config, workers, inherited.listeners)
-    daemon = Daemon(config, file, plane, notifier, control=control, error=error)
-    return await daemon.run(predecessor, inherited)
+    def daemon(plane: DataPlane) -> Daemon:
+        return Daemon(config, file, plane, notifier, control=control, error=error)
+
+    if workers == 1:
+        with closing(Poller(asyncio.get_running_loop())) as poller:
+            app = App(config, poller, inherited, notifier if notifier.keeps else None)
+            return await daemon(app).run(predecessor, inherited)
+    from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
+
+    drop([*inherited.rested, *inherited.kept])  # one process has left them, and several cannot go on with them
+    for number in inherited.carriers:
+        notifier.forget(carrier_name(number))
+    return await daemon(Supervisor(config, workers, inherited.listeners)).run(predecessor, inherited)
 
 
 def _raise_fd_limit() -> None:

@@ -49,14 +49,18 @@ class Supervisor:
         self._started = monotonic()
         self._drained: set[str] = set()
         self._stopping = False
+        self.handover = None
 
-    async def start(self) -> None:
-        """Bind every listen address and start the workers. Raises LbproxyError, with nothing left bound."""
+    async def prepare(self) -> None:
+        """Bind every listen address. Raises LbproxyError, with nothing left bound."""
         rehearse(self._config)
         wanted = {address: name for name, proxy in self._config.proxies.items() for address in proxy.listen}
         for address in self._listeners.keys() - wanted:
             self._listeners.pop(address).close()
         self._listeners |= socks.listen_all({a: name for a, name in wanted.items() if a not in self._listeners})
+
+    async def serve(self) -> None:
+        """Start the workers. Raises LbproxyError, with nothing left bound."""
         crew = await asyncio.gather(*map(self._hire, range(self._size)), return_exceptions=True)
         self._crew = [each for each in crew if isinstance(each, WorkerProcess)]
         for problem in crew:
@@ -71,7 +75,8 @@ class Supervisor:
             config, listeners = self._config, dict(self._listeners)
             await worker.start(config, listeners)
             while config is not self._config:
-                config, known, listeners = self._config, listeners, dict(self._listeners)
+                known = listeners
+                config, listeners = self._config, dict(self._listeners)
                 await worker.call("apply", config, listeners={a: s for a, s in listeners.items() if a not in known})
             for server in set(self._drained):
                 await worker.call("set_drain", server, True)

@@ -1,21 +1,17 @@
 """One of several worker processes, from both ends: `WorkerProcess` in the parent, `serve` with an `App` in the process.
 
-Two inherited sockets connect them. Over the stream go pickled calls and answers, each with its length in front and
-with a number that tells which answer is to which call (both ends are the same program of the same version, and nobody
-else holds the other end). Over the datagram socket come the listening sockets, so that all workers accept from the
-same backlog and a worker that dies takes none of it along.
+What they say to each other is in `wire`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 import signal
 import socket
-import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from socket import SocketType
 from typing import Any, Final
 
@@ -24,49 +20,20 @@ import uvloop
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.handover.inherit import Inherited
+from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
+from lbproxy.process.wire import Answer, Call, Start, receive, receive_listeners, send, send_listeners
 from lbproxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
-
-_LENGTH: Final = struct.Struct("!I")
-_FDS_PER_MESSAGE: Final = 64
 
 PATIENCE: Final = 5.0
 """Seconds that a worker has to answer, or to end."""
 _START: Final = 60.0
 """Seconds that it has until it serves."""
 
-VERBS: Final = frozenset({"start", "apply", "connections", "rebalance", "set_drain", "snapshot", "stop"})
-
-
-async def send(writer: asyncio.StreamWriter, message: object) -> None:
-    """Send one message, whole or not at all even if cancelled; raises OSError when the other end is gone."""
-    data = pickle.dumps(message)
-    writer.write(_LENGTH.pack(len(data)) + data)
-    await writer.drain()
-
-
-async def receive(reader: asyncio.StreamReader) -> Any:
-    """Return one message; raises IncompleteReadError or OSError when the other end is gone."""
-    (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-    return pickle.loads(await reader.readexactly(size))  # noqa: S301 (from our own parent or child only)
-
-
-def send_listeners(channel: socket.socket, listeners: dict[Address, SocketType]) -> None:
-    """Send listening sockets, in the order of `listeners`."""
-    fds = [sock.fileno() for sock in listeners.values()]
-    for at in range(0, len(fds), _FDS_PER_MESSAGE):
-        socket.send_fds(channel, [b"l"], fds[at : at + _FDS_PER_MESSAGE])
-
-
-def receive_listeners(channel: socket.socket, addresses: list[Address]) -> dict[Address, SocketType]:
-    """Return the listening sockets for `addresses`, which have been sent in this order."""
-    fds: list[int] = []
-    while len(fds) < len(addresses):
-        fds += socket.recv_fds(channel, 1, _FDS_PER_MESSAGE)[1]
-    return {address: SocketType(fileno=fd) for address, fd in zip(addresses, fds, strict=True)}
+Verb = Callable[..., Awaitable[object]]
 
 
 class WorkerProcess:
@@ -76,8 +43,8 @@ class WorkerProcess:
         self.number = number
         self.pid = 0
         self._tasks = tasks
-        self._calls = 0
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._asked = 0
+        self._waiting: dict[int, asyncio.Future[object]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._channel: socket.socket | None = None
@@ -102,13 +69,13 @@ class WorkerProcess:
             raise LbproxyError(f"no process for worker {self.number}: {error.strerror}") from None
         self.pid = self._process.pid
         self._tasks.spawn(self._hear(reader, self._writer), f"hear worker {self.number}")
-        await self.call("start", config, listeners=listeners, patience=_START)
+        await self._ask(partial(Start, config=config), listeners, _START)
 
     async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                number, answer = await receive(reader)
-                self._settle(number, answer)
+                answer = await receive(reader, Answer)
+                self._settle(answer.number, answer.result)
         except (asyncio.IncompleteReadError, OSError):
             writer.close()
             for number in list(self._waiting):
@@ -127,16 +94,21 @@ class WorkerProcess:
         patience: float = PATIENCE,
     ) -> Any:
         """Have the worker's App do `verb`; returns what it returned. Raises LbproxyError, also if none is there."""
+        return await self._ask(partial(Call, verb=verb, arguments=arguments), listeners or {}, patience)
+
+    async def _ask(
+        self, message: Callable[..., Start | Call], listeners: Mapping[Address, SocketType], patience: float
+    ) -> object:
         writer, channel = self._writer, self._channel
         if writer is None or channel is None or writer.is_closing():
             raise LbproxyError(f"worker {self.number} has ended")
-        self._calls += 1
-        number, listeners = self._calls, dict(listeners or {})
+        self._asked += 1
+        number = self._asked
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(patience):
                 send_listeners(channel, listeners)
-                await send(writer, (number, verb, list(listeners), arguments))
+                await send(writer, message(number=number, listeners=list(listeners)))
                 answer = await future
         except OSError:  # or the timeout
             raise LbproxyError(f"worker {self.number} does not answer") from None
@@ -169,43 +141,65 @@ async def serve(calls: socket.socket, channel: socket.socket) -> None:
     """Do what is asked, several things at a time, until the parent hangs up or is gone; then cut what is left."""
     reader, writer = await asyncio.open_connection(sock=calls)
     tasks = Tasks()
+    poller = Poller(asyncio.get_running_loop())
     app: App | None = None
-
-    async def answer(app: App, number: int, verb: str, arguments: tuple[Any, ...]) -> None:
-        result: object
-        try:
-            result = await getattr(app, verb)(*arguments)
-        except LbproxyError as error:
-            result = LbproxyError(str(error))
-        except Exception as error:
-            log.exception("bug: %s failed", verb)
-            result = LbproxyError(f"internal error: {error!r}")
-        try:
-            await send(writer, (number, result))
-        except OSError:
-            pass  # the parent is gone, which `receive` notices too
-
     try:
+        start = await receive(reader, Start)
+        logs.setup(start.config.log)
+        app = App(start.config, poller, Inherited(receive_listeners(channel, start.listeners)))
+        await _answer(writer, start.number, partial(_start, app))
+        verbs = _verbs(app)
         while True:
-            number, verb, addresses, arguments = await receive(reader)
-            listeners = receive_listeners(channel, addresses)
-            for config in arguments:
-                if isinstance(config, Config):
-                    logs.setup(config.log)
-            if verb not in VERBS:
-                raise LbproxyError(f"unknown call {verb!r}")
-            if app is None:
-                app, arguments = App(arguments[0], Inherited(listeners)), ()
-            else:
-                app.inherit(listeners)
-            tasks.spawn(answer(app, number, verb, arguments), verb)
+            call = await receive(reader, Call)
+            app.inherit(receive_listeners(channel, call.listeners))
+            if call.verb not in verbs:
+                raise LbproxyError(f"unknown call {call.verb!r}")
+            tasks.spawn(_answer(writer, call.number, partial(verbs[call.verb], *call.arguments)), call.verb)
     except (asyncio.IncompleteReadError, OSError):
         pass
     finally:
         await tasks.cancel()
         if app is not None:
             await app.stop(0)
+        poller.close()
         writer.close()
+
+
+async def _start(app: App) -> None:
+    await app.prepare()
+    await app.serve()
+
+
+def _verbs(app: App) -> dict[str, Verb]:
+    """Return what a worker can be told to do."""
+
+    async def apply(config: Config) -> list[str]:
+        logs.setup(config.log)
+        return await app.apply(config)
+
+    return {
+        "apply": apply,
+        "connections": app.connections,
+        "rebalance": app.rebalance,
+        "set_drain": app.set_drain,
+        "snapshot": app.snapshot,
+        "stop": app.stop,
+    }
+
+
+async def _answer(writer: asyncio.StreamWriter, number: int, verb: Verb) -> None:
+    result: object
+    try:
+        result = await verb()
+    except LbproxyError as error:
+        result = LbproxyError(str(error))
+    except Exception as error:
+        log.exception("bug: call %d failed", number)
+        result = LbproxyError(f"internal error: {error!r}")
+    try:
+        await send(writer, Answer(number, result))
+    except OSError:
+        pass  # the parent is gone, which `serve` notices too
 
 
 def main() -> None:

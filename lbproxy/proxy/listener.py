@@ -43,13 +43,12 @@ class ConnectionLimit:
         self._waiting: list[Listener] = []
         self._warned_at = -_WARN_EVERY
 
-    @classmethod
-    def for_process(cls) -> ConnectionLimit:
-        """Return one for what RLIMIT_NOFILE leaves beyond what is open now."""
+    def measure(self) -> None:
+        """Allow for what RLIMIT_NOFILE leaves beyond what is open now."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = len(list(Path("/proc/self/fd").iterdir()))
         reserve = max(8, min(256, soft // 16))
-        return cls(max(1, (soft - used - reserve) // _FDS_PER_CONNECTION))
+        self.limit = max(1, (soft - used - reserve) // _FDS_PER_CONNECTION)
 
     def full(self) -> bool:
         """Whether no more connection can be afforded."""

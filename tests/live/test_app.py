@@ -7,7 +7,7 @@ import copy
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from lbproxy.config.model import Address, Config
 from lbproxy.errors import BindError
 from lbproxy.handover.inherit import Inherited
 from lbproxy.net import sockets as socks
+from lbproxy.net.poller import Poller
 from lbproxy.process.app import App
 from tests.support.clients import connect, flood, greeting, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
@@ -404,11 +405,16 @@ def _config(*listens: str) -> Config:
 
 def test_a_start_that_fails_leaves_nothing_bound() -> None:
     """Neither the addresses before the one that is taken, nor a proxy that was fine."""
+
+    async def prepare(config: Config) -> None:
+        with closing(Poller(asyncio.get_running_loop())) as poller:
+            await App(config, poller).prepare()
+
     free = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken, asyncio.Runner() as runner:
         address = "{}:{}".format(*taken.getsockname())
         with pytest.raises(BindError, match=rf"^p: cannot listen on {address}: Address already in use$"):
-            runner.run(App(_config(f"127.0.0.1:{free}", address)).start())
+            runner.run(prepare(_config(f"127.0.0.1:{free}", address)))
         assert free not in listening()
 
 
@@ -419,12 +425,14 @@ def test_what_was_inherited_and_is_not_configured_any_more_is_closed() -> None:
                                    for port in (kept, gone)})  # fmt: skip
 
     async def run() -> set[int]:
-        app = App(_config(f"127.0.0.1:{kept}"), inherited)
-        await app.start()
-        try:
-            return listening() & {kept, gone}
-        finally:
-            await app.stop(0)
+        with closing(Poller(asyncio.get_running_loop())) as poller:
+            app = App(_config(f"127.0.0.1:{kept}"), poller, inherited)
+            await app.prepare()
+            await app.serve()
+            try:
+                return listening() & {kept, gone}
+            finally:
+                await app.stop(0)
 
     with asyncio.Runner() as runner:
         assert runner.run(run()) == {kept}

@@ -228,11 +228,12 @@ def test_the_gate_leaves_descriptors_for_the_rest_of_the_process() -> None:
     """Two per connection, and some for logs, checks and the control socket."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
+    limit, least = ConnectionLimit(0), ConnectionLimit(0)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, hard))
-        limit = ConnectionLimit.for_process()
+        limit.measure()
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
-        least = ConnectionLimit.for_process()
+        least.measure()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert 20 <= limit.limit <= 26

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from socket import SocketType
@@ -16,7 +15,7 @@ from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.net import sockets as socks
-from lbproxy.process.worker import WorkerProcess, receive_listeners, send_listeners
+from lbproxy.process.worker import WorkerProcess
 from lbproxy.tasks import Tasks
 from tests.support.clients import greeting
 from tests.support.ports import free_port, free_ports
@@ -140,19 +139,3 @@ def test_an_unknown_call_ends_it() -> None:
             assert await worker.ended() == 1
 
     asyncio.run(run())
-
-
-def test_more_listeners_than_fit_into_a_message_arrive_in_their_order() -> None:
-    """The kernel takes 253 descriptors at a time at most."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sent = {Address("x", number): socket.socket() for number in range(1, 151)}
-    with ours, theirs:
-        for number, sock in enumerate(sent.values()):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, number % 7)
-        send_listeners(ours, dict(sent))
-        got = receive_listeners(theirs, list(sent))
-        order = [sock.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY) for sock in got.values()]
-        for sock in [*sent.values(), *got.values()]:
-            sock.close()
-    assert list(got) == list(sent)
-    assert order == [number % 7 for number in range(150)]

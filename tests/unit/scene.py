@@ -7,8 +7,11 @@ from dataclasses import replace
 
 from lbproxy.balance.health import State, Transition
 from lbproxy.balance.pool import Pool
+from lbproxy.balance.server import Server
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.listener import ConnectionLimit
+from lbproxy.proxy.proxies import Proxies
 from tests.unit.relay.hand import Bench
 
 Where = tuple[str, int]
@@ -54,3 +57,57 @@ def closed_port(bench: Bench) -> Where:
     sock.bind(("127.0.0.1", 0))
     where: Where = sock.getsockname()
     return where
+
+
+class Unwatched:
+    """What looks after a server: gives it its address, and does nothing else."""
+
+    def __init__(self, backend: Backend, server: Server) -> None:
+        address = server.settings.address
+        server.endpoints = [(socket.AF_INET, (address.host, address.port))]
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def hurry(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+class House:
+    """Proxies on a bench, each in front of a server of its own that listens."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.limit = ConnectionLimit(100)
+        self.proxies = Proxies(bench.poller, self.limit, Unwatched)
+        self.behind: dict[str, socket.socket] = {}
+
+    def open(self, name: str, **settings: object) -> socket.socket:
+        """Put a proxy in force whose server is called as itself; returns its listening socket."""
+        listener, self.behind[name] = self.bench.listen(), self.bench.listen()
+        server = ServerConfig(address=Address(*self.behind[name].getsockname()), name=name)
+        config = ProxyConfig(listen=(), servers=(server,), first_byte_timeout=0)
+        self.proxies.open(name, replace(config, **settings), "node")  # type: ignore[arg-type]
+        listener.setblocking(False)
+        self.proxies.named[name].listen(Address(*listener.getsockname()), listener)
+        return listener
+
+    def connect(self, name: str) -> tuple[socket.socket, socket.socket]:
+        """Return a client and its server's end, which are connected through the proxy."""
+        proxy = self.proxies.named[name]
+        (address,) = proxy.listeners
+        client = self.bench.keep(socket.create_connection((address.host, address.port)))
+        before = set(proxy.sessions)
+        self.bench.loop.until(lambda: any(each.link for each in proxy.sessions - before), "the client is served")
+        server = self.bench.keep(self.behind[name].accept()[0])
+        client.setblocking(False)
+        server.setblocking(False)
+        return client, server
+
+    def close(self) -> None:
+        """Cut everything."""
+        self.proxies.close("over")
+        self.bench.loop.settle()

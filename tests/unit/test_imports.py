@@ -61,7 +61,7 @@ PURE = ("balance", "config.model", "config.diff", "relay.duplex", "net.timers", 
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
 
 LINES = 300
-TO_BE_SPLIT = {"process.app", "proxy.proxy", "proxy.session"}
+TO_BE_SPLIT = {"process.daemon", "proxy.proxy", "proxy.session"}
 
 UNTESTED = {
     "errors": "values without behaviour; every test of a refusal reads their texts",

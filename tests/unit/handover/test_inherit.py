@@ -9,17 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.server import Server
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.inherit import Inherited, adopt, from_fds
 from lbproxy.handover.keeper import CARRIER, CONFIG, MARKS
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
-from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import Proxy
 from tests.unit.relay.hand import Bench, ended, stuff, take
+from tests.unit.scene import Unwatched
 
 
 def dup(sock: socket.socket) -> int:
@@ -97,22 +96,6 @@ def test_a_carrier_of_another_version_costs_its_connections_and_no_more(caplog: 
     ]
 
 
-class Unwatched:
-    """What looks after a server, and does nothing."""
-
-    def __init__(self, backend: Backend, server: Server) -> None:
-        pass
-
-    def check(self) -> None:
-        pass
-
-    def hurry(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-
 class Node:
     """A proxy `p` with one server, and connections that a predecessor has left to it."""
 
@@ -146,8 +129,8 @@ class Node:
     def adopt(self, *kept: Parcel) -> None:
         """Start with these."""
         frozen = adopt(Inherited(kept=list(kept)), self.bench.poller, self.marks, lambda name: self.proxies[name])
-        for session, flight, rests in frozen:
-            session.thaw(flight, rests)
+        for each in frozen:
+            each.thaw()
 
     def close(self) -> None:
         """Cut everything."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import inf
-from typing import Any
 
 import pytest
 
@@ -15,36 +14,12 @@ from lbproxy.handover.fdqueue import receive
 from lbproxy.handover.inherit import Inherited, from_fds
 from lbproxy.handover.keeper import CARRIER, KEEP_AFTER, MARKS, Keeper
 from lbproxy.handover.marks import SLOT, Marks
-from lbproxy.handover.parcel import Parcel
+from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import parcel_of, revive, sift
 from lbproxy.proxy.session import Session
+from tests.unit.handover.shelf import Shelf
 from tests.unit.relay.hand import Bench
 from tests.unit.scene import Scene, open_port
-
-
-class Shelf:
-    """An fd store: holds copies by name. `log` says what was asked of it."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, list[int]] = {}
-        self.log: list[str] = []
-
-    def store(self, name: str, fds: Sequence[int]) -> None:
-        self.log.append(f"+{name}")
-        self.held.setdefault(name, []).extend(os.dup(fd) for fd in fds)
-
-    def forget(self, name: str) -> None:
-        self.log.append(f"-{name}")
-        for fd in self.held.pop(name, ()):
-            os.close(fd)
-
-    def names(self) -> list[str]:
-        """Return what is held."""
-        return sorted(self.held)
-
-    def pass_on(self) -> dict[str, list[int]]:
-        """Return what a new process is given: copies, for the store keeps its own."""
-        return {name: [os.dup(fd) for fd in fds] for name, fds in self.held.items()}
 
 
 class World:
@@ -58,7 +33,7 @@ class World:
         self.shelf.store(MARKS, [self.marks.fd])
         bench.poller.marks = self.marks.page
         self.sessions: list[Session] = []
-        self.state: dict[str, Any] = {"drained": []}
+        self.state: ProcessState = {"drained": []}
         self.keeper = Keeper(self.shelf, self.marks, lambda: self.sessions, lambda: self.state)
 
     def connect(self, born: float) -> Session:
@@ -100,8 +75,7 @@ class World:
         """End it all."""
         for session in list(self.sessions):
             session.cut("over")
-        for name in self.shelf.names():
-            self.shelf.forget(name)
+        self.shelf.close()
         if self.keeper._carrier is not None:
             self.keeper._carrier.close()
         self.marks.close()

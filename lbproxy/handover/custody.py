@@ -1,0 +1,122 @@
+"""The connections of this process on their way from the one before it to the next, whichever way that comes about.
+
+A predecessor has left them in the fd store, or gives them over while both run (`upgrade`); so does this process in its
+turn. While it runs, the store holds a copy of what it could not give over if it were killed (`keeper`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from math import inf
+from socket import SocketType
+from time import monotonic
+from typing import Final
+
+from lbproxy.config.model import Address
+from lbproxy.handover.inherit import Inherited, adopt
+from lbproxy.handover.keeper import MARKS, FdStore, Keeper, stored_name
+from lbproxy.handover.marks import Marks
+from lbproxy.handover.parcel import Parcel, ProcessState
+from lbproxy.handover.revive import AtRest
+from lbproxy.net.poller import Poller
+from lbproxy.proxy.proxies import Proxies
+
+log = logging.getLogger(__name__)
+
+_SWEEP: Final = 1.0
+"""Seconds between two looks for connections that have become old enough to be kept."""
+
+
+class Custody:
+    """Holds the connections of `proxies` for whoever comes next."""
+
+    def __init__(self, proxies: Proxies, poller: Poller, inherited: Inherited, store: FdStore | None) -> None:
+        """`inherited` is what a predecessor has left; without a `store` nothing outlives a crash."""
+        self._proxies = proxies
+        self._poller = poller
+        self._inherited = inherited
+        self._store = store
+        self._keeper: Keeper | None = None
+        self._frozen: list[AtRest] = []
+        self._still = False
+        self.marks: Marks | None = None
+        """Of the connections that are kept, None when none are."""
+
+    def prepare(self, limit: int) -> None:
+        """Map the marks, for `limit` connections if there are none yet."""
+        self.marks = self._inherited.marks
+        if self.marks is None and self._store is not None:
+            self.marks = Marks.create(limit)
+            self._store.store(MARKS, [self.marks.fd])
+        if self.marks is not None:
+            self._poller.marks = self.marks.page
+
+    def adopt(self) -> None:
+        """Take over what was inherited, at rest until `thaw`, and begin to keep it."""
+        inherited, self._inherited = self._inherited, Inherited()
+        for server in inherited.state.get("drained", ()):
+            self._proxies.set_drain(server, True)
+        self._frozen = adopt(inherited, self._poller, self.marks, self._proxies.of)
+        if self._store is not None and self.marks is not None:
+            self._keeper = Keeper(self._store, self.marks, self._proxies.sessions, self.state)
+            self._keeper.begin(inherited.carriers)
+
+    async def keep(self) -> None:
+        """Keep what has become old enough, until cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP)
+            if self._keeper is not None and not self._still:
+                self._keeper.sweep(monotonic())
+
+    def forget(self, slot: int) -> None:
+        """Called when a connection that was kept is over."""
+        if self._keeper is not None:
+            self._keeper.left(slot)
+
+    def listening(self, sockets: Mapping[Address, SocketType]) -> None:
+        """Keep sockets that listen from now on."""
+        if self._store is not None:
+            for address, sock in sockets.items():
+                self._store.store(stored_name(address), [sock.fileno()])
+
+    def not_listening(self, address: Address) -> None:
+        """Keep a socket no longer."""
+        if self._store is not None:
+            self._store.forget(stored_name(address))
+
+    def listeners(self) -> dict[Address, SocketType]:
+        """Return the listening sockets, to be handed over."""
+        return self._proxies.listeners()
+
+    def state(self) -> ProcessState:
+        """Return what a successor must know besides the connections."""
+        return {"drained": self._proxies.drained(), "carrier": self._keeper.number if self._keeper else 0}
+
+    def freeze(self) -> list[Parcel]:
+        """Stop all movement and accepting; returns every connection, to be handed over."""
+        self._still = True
+        self._proxies.pause()
+        self._frozen = [AtRest.freeze(session) for session in list(self._proxies.sessions())]
+        return [each.parcel() for each in self._frozen]
+
+    def thaw(self) -> None:
+        """Let everything go on that stands still: nobody has taken over, or this process just has."""
+        self._still, frozen, self._frozen = False, self._frozen, []
+        for each in frozen:
+            try:
+                each.thaw()
+            except Exception:
+                log.exception("a connection met a bug and is closed")
+                each.session.crashed()
+        self._proxies.resume()
+
+    def leave(self) -> bool:
+        """Leave everything, frozen, in the fd store; False if there is none. The process is to end now."""
+        if self._keeper is None:
+            return False
+        self._keeper.sweep(inf)
+        if not self._keeper.leave(self.freeze()):
+            log.error("not all of %d connections could be left to the next process", len(self._frozen))
+        return True

@@ -1,0 +1,138 @@
+"""Connections on their way from one process to the next, whichever way that comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lbproxy.config.model import Address
+from lbproxy.handover.custody import Custody
+from lbproxy.handover.inherit import Inherited, from_fds
+from lbproxy.handover.keeper import CARRIER, MARKS
+from lbproxy.handover.marks import Marks
+from lbproxy.proxy.session import Session
+from tests.unit.handover.shelf import Shelf
+from tests.unit.relay.hand import Bench, stuff, take
+from tests.unit.scene import House
+
+
+class Process:
+    """A process with one proxy `p`, and what it has from the one before it."""
+
+    def __init__(self, bench: Bench, inherited: Inherited, shelf: Shelf | None) -> None:
+        self.house = House(bench)
+        self.listener = self.house.open("p")
+        self.custody = Custody(self.house.proxies, bench.poller, inherited, shelf)
+        self.custody.prepare(50)
+        self.custody.adopt()
+        for proxy in self.house.proxies.all():
+            proxy.unkept = self.custody.forget
+        self.custody.thaw()
+
+    def sessions(self) -> list[Session]:
+        """Return its connections."""
+        return list(self.house.proxies.sessions())
+
+    def close(self) -> None:
+        """Cut everything, also what stands still."""
+        self.custody.thaw()
+        self.house.close()
+        keeper = self.custody._keeper
+        if keeper is not None and keeper._carrier is not None:
+            keeper._carrier.close()
+        if self.custody.marks is not None:
+            self.custody.marks.close()
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    """Make an fd store and empty it."""
+    made = Shelf()
+    yield made
+    made.close()
+
+
+def test_without_a_store_there_is_nothing_to_leave_to(bench: Bench) -> None:
+    """A stop is a stop, and no marks cost anything."""
+    process = Process(bench, Inherited(), None)
+    client, server = process.house.connect("p")
+    assert (process.custody.leave(), process.custody.marks) == (False, None)
+    stuff(client, b"goes on")
+    bench.loop.settle()
+    assert take(server) == b"goes on"
+    process.close()
+
+
+def test_what_stands_still_goes_on_when_nobody_takes_over(bench: Bench) -> None:
+    """Frozen, no byte moves and no client is accepted; thawed, both happen as if nothing had been."""
+    process = Process(bench, Inherited(), None)
+    client, server = process.house.connect("p")
+    (parcel,) = process.custody.freeze()
+    assert (parcel.proxy, parcel.server[0]) == ("p", "p")
+    stuff(client, b"waits")
+    bench.loop.settle()
+    assert take(server) == b""
+    process.custody.thaw()
+    bench.loop.settle()
+    assert take(server) == b"waits"
+    assert len(process.custody.freeze()) == 1
+    process.custody.thaw()
+    process.close()
+
+
+def test_what_is_left_goes_on_in_the_next_process(bench: Bench, shelf: Shelf) -> None:
+    """Bytes in both directions, and the operator's word; the store then holds what is the new one's."""
+    old = Process(bench, Inherited(), shelf)
+    client, server = old.house.connect("p")
+    old.house.proxies.set_drain("p", True)
+    assert old.custody.leave()
+    inherited = from_fds(shelf.pass_on())
+    assert inherited.state["drained"] == ["p"]
+    new = Process(bench, inherited, shelf)
+    stuff(client, b"up")
+    stuff(server, b"down")
+    bench.loop.settle()
+    assert (take(server), take(client)) == (b"up", b"down")
+    assert new.house.proxies.drained() == ["p"]
+    assert shelf.names() == [f"{CARRIER}-3", MARKS]
+    new.close()
+    old.close()
+
+
+def test_marks_that_were_inherited_are_used_again(bench: Bench, shelf: Shelf) -> None:
+    """Both processes of an upgrade see the same ones."""
+    marks = Marks.create(50)
+    process = Process(bench, Inherited(marks=marks), shelf)
+    assert process.custody.marks is marks
+    assert MARKS not in shelf.names()
+    process.close()
+
+
+def test_a_kept_connection_that_ends_leaves_the_books(bench: Bench, shelf: Shelf) -> None:
+    """Its slot is free again, so a successor resets nothing for it."""
+    process = Process(bench, Inherited(), shelf)
+    client, server = process.house.connect("p")
+    assert process.custody.leave()
+    process.custody.thaw()
+    (session,) = process.sessions()
+    assert session.link is not None
+    slot = session.link.kept
+    assert slot
+    assert process.custody.marks is not None
+    client.close()
+    server.close()
+    bench.loop.until(lambda: not process.sessions())
+    assert process.custody.marks.serial(slot) == 0
+    process.close()
+
+
+def test_listening_sockets_are_held_as_long_as_they_listen(bench: Bench, shelf: Shelf) -> None:
+    """Under their address, in which a colon would end the name."""
+    process = Process(bench, Inherited(), shelf)
+    address = Address("::1", 6443)
+    process.custody.listening({address: process.listener})
+    assert "listener-[..1].6443" in shelf.names()
+    process.custody.not_listening(address)
+    assert "listener-[..1].6443" not in shelf.names()
+    process.close()
