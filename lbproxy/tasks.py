@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Literal, get_args
 
 log = logging.getLogger(__name__)
+
+Kind = Literal["check", "keep", "resolve", "tick", "watch"]
+"""What runs for ever; the `task` label of `lbproxy_task_failures_total`."""
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+"""Seconds between a failure and the next try. A run that lasted longer than this was well, and begins anew with 1 s."""
 
 
 class Tasks:
@@ -15,6 +23,8 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
+        self.failures: dict[str, int] = dict.fromkeys(KINDS, 0)
+        """How often a task of each kind has failed that was to run for ever."""
 
     def spawn(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Start `coro` as a task called `name` and keep it until it ends."""
@@ -22,6 +32,31 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def forever(self, run: Callable[[], Coroutine[Any, Any, None]], kind: Kind, of: str = "") -> asyncio.Task[None]:
+        """Start a task that runs `run` until it is cancelled, and again whenever it fails or ends by itself.
+
+        `of` tells it from others of its kind in the log.
+        """
+        name = f"{kind} {of}".rstrip()
+        return self.spawn(self._forever(run, kind, name), name)
+
+    async def _forever(self, run: Callable[[], Coroutine[Any, Any, None]], kind: Kind, name: str) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        pause = 0.0
+        while True:
+            began = loop.time()
+            try:
+                await run()
+                raise RuntimeError("it ended by itself")
+            except (Exception, asyncio.CancelledError) as error:
+                # A future inside that somebody else has cancelled looks the same, and must not end it.
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
+                self.failures[kind] += 1
+                pause = next_pause(pause, loop.time() - began)
+                log.error("task %s ended with an error, and is started again in %g s", name, pause, exc_info=error)
+            await asyncio.sleep(pause)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -34,3 +69,10 @@ class Tasks:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def next_pause(last: float, ran: float) -> float:
+    """Return the seconds to wait after a run of `ran` seconds that failed; `last` is the wait before it, 0 if none."""
+    if not last or ran > _LONGEST_PAUSE:
+        return _FIRST_PAUSE
+    return min(2 * last, _LONGEST_PAUSE)

@@ -50,7 +50,7 @@ class Monitor:
         server.endpoints = list(known.get(address, ()))
         if resolve.literal(address) is None:
             self._resolver = resolve.Resolver(server)
-            self._resolving = tasks.spawn(self._resolver.run(), f"resolve {server.name}")
+            self._resolving = tasks.forever(self._resolver.run, "resolve", server.name)
         self.check()
 
     def check(self) -> None:
@@ -68,7 +68,7 @@ class Monitor:
 
         probe = Probe(health, str(server.settings.address))
         self._checker = Checker(health, probe, partial(getattr, server, "endpoints"), self._observe)
-        self._checking = self._tasks.spawn(self._checker.run(), f"check {server.name}")
+        self._checking = self._tasks.forever(self._checker.run, "check", server.name)
 
     def _observe(self, outcome: CheckResult) -> bool:
         server = self._server

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import selectors
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from lbproxy.tasks import Tasks
+from lbproxy.tasks import KINDS, Tasks, next_pause
+
+
+class Hasty(selectors.DefaultSelector):
+    """A selector for a loop that never waits: its clock jumps to when something is due."""
+
+    clock = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Take the waiting for done."""
+        assert timeout is not None, "nothing would ever happen"
+        self.clock += timeout
+        return super().select(0)
 
 
 def run(test: Callable[[Tasks], Awaitable[None]]) -> None:
-    """Run `test` in a loop."""
+    """Run `test` in a loop whose seconds take no time."""
 
     async def main() -> None:
         await test(Tasks())
 
-    asyncio.run(main())
+    selector = Hasty()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.clock  # type: ignore[method-assign]
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 def test_a_task_has_the_name_it_was_given_and_runs_without_being_held() -> None:
@@ -99,3 +119,61 @@ def test_a_task_may_cancel_all_others() -> None:
 
     run(test)
     assert ended == ["last"]
+
+
+def test_what_must_run_for_ever_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A check or a watch that ended for good would go unnoticed until the day it is needed."""
+    begun: list[float] = []
+
+    async def test(tasks: Tasks) -> None:
+        async def work() -> None:
+            begun.append(asyncio.get_running_loop().time())
+            if len(begun) < 4:
+                raise RuntimeError("a bug")
+            await asyncio.sleep(3600)
+
+        tasks.forever(work, "check", "m3")
+        await asyncio.sleep(100)
+        assert begun == [0, 1, 3, 7]
+        assert tasks.failures == dict.fromkeys(KINDS, 0) | {"check": 3}
+        await tasks.cancel()
+        assert len(asyncio.all_tasks()) == 1
+
+    run(test)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"task check m3 ended with an error, and is started again in {pause} s" for pause in (1, 2, 4)]
+    assert all(record.levelno == logging.ERROR and record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("how", ["returns", "is cancelled from inside"])
+def test_nothing_but_a_cancel_ends_it(how: str) -> None:
+    """A future inside that somebody has cancelled looks like the end of the task, and is none."""
+    begun = 0
+
+    async def test(tasks: Tasks) -> None:
+        async def work() -> None:
+            nonlocal begun
+            begun += 1
+            if how != "returns":
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+
+        task = tasks.forever(work, "resolve", "m3")
+        await asyncio.sleep(4)
+        assert begun == 3
+        assert tasks.failures["resolve"] == 3
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("last", "ran", "pause"),
+    [(0, 0, 1), (1, 0, 2), (2, 5, 4), (16, 0, 30), (30, 0, 30), (30, 30, 30), (30, 31, 1), (0, 3600, 1)],
+)
+def test_the_wait_doubles_until_a_run_was_well(last: float, ran: float, pause: float) -> None:
+    """A bug that comes at once costs little in the end, one that comes once a day is mended in a second."""
+    assert next_pause(last, ran) == pause
