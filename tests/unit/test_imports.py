@@ -1,4 +1,4 @@
-"""Who may import whom, as a table; and a few more rules about the source as text."""
+"""Who may import whom, as a table: the walls of the house."""
 
 from __future__ import annotations
 
@@ -59,19 +59,6 @@ PURE = ("balance", "config.model", "config.diff", "relay.duplex", "net.timers", 
         "proxy.proxy_protocol")  # fmt: skip
 """Decisions: the time is an argument and nothing is touched."""
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
-
-LINES = 300
-TO_BE_SPLIT = {"process.daemon", "proxy.proxy", "proxy.session"}
-
-UNTESTED = {
-    "errors": "values without behaviour; every test of a refusal reads their texts",
-    "process.dataplane": "a protocol",
-    "config.model": "values; test_load reads every key of it",
-    "status.snapshot": "values; test_render and test_metrics hold every field of it",
-    "balance.histogram": "test_server counts into one, and reads it",
-    "__main__": "every test of process/ runs it",
-}
-"""Modules that have no test file of their own, and why."""
 
 
 def _modules() -> dict[str, Path]:
@@ -155,30 +142,14 @@ def test_a_decision_touches_nothing(module: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "tasks"])
-def test_tasks_are_made_by_their_owner_alone(module: str) -> None:
-    """A task without a name and an owner dies unheard of."""
-    wrong = [
-        f"{MODULES[module]}:{node.lineno}: use Tasks.spawn"
-        for node in ast.walk(ast.parse(MODULES[module].read_text()))
-        if isinstance(node, ast.Attribute | ast.Name)
-        and (node.attr if isinstance(node, ast.Attribute) else node.id) in {"create_task", "ensure_future"}
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if name not in TO_BE_SPLIT])
-def test_a_module_stays_short(module: str) -> None:
-    """One that outgrows this wants a second noun."""
-    lines = MODULES[module].read_text().count("\n")
-    assert lines <= LINES, f"{MODULES[module]} has {lines} lines"
-
-
-@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name != "__init__.py"])
-def test_a_module_has_its_test_file(module: str) -> None:
-    """Where to look for the rules of a module is never a question."""
-    *package, name = module.split(".")
-    mirror = TESTS.joinpath("unit", *package, f"test_{name}.py")
-    live = [TESTS / kind / f"test_{name}.py" for kind in ("live", "process")]
-    found = [file for file in (mirror, *live) if file.exists()]
-    assert found or module in UNTESTED, f"neither {mirror} nor one of that name in live/ or process/"
+def test_no_two_modules_need_each_other() -> None:
+    """A circle has no beginning to read from; imports within functions count too."""
+    needs = {
+        module: {name for _, imported in _imports(path) if (name := _ours(imported)) and name != module}
+        for module, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
+    while free := [module for module, names in needs.items() if not names & needs.keys()]:
+        for module in free:
+            del needs[module]
+    assert not needs, f"a circle among {sorted(needs)}"

@@ -1,0 +1,109 @@
+"""Rules about the source as text: sizes, names, and that nobody is lost in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_imports import MODULES, PACKAGE, TESTS
+
+LINES = 300
+FUNCTION_LINES = 40
+PUBLIC_METHODS = 12
+MOST_ANY = 119
+
+UNTESTED = {
+    "errors": "values without behaviour; every test of a refusal reads their texts",
+    "process.dataplane": "a protocol",
+    "config.model": "values; test_load reads every key of it",
+    "status.snapshot": "values; test_render and test_metrics hold every field of it",
+    "balance.histogram": "test_server counts into one, and reads it",
+    "__main__": "every test of process/ runs it",
+}
+"""Modules that have no test file of their own, and why."""
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(PACKAGE.parent))
+
+
+PENDING = {
+    "lbproxy/net/_syscalls.c",
+    "lbproxy/process/daemon.py",
+    "lbproxy/proxy/proxy.py",
+    "lbproxy/proxy/session.py",
+    "process.daemon",
+    "process.worker",
+    "status.metrics",
+    "proxy.proxy",
+    "proxy.session",
+}
+"""To be split."""
+
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.c"), *PACKAGE.rglob("*.h")])
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if _name(path) not in PENDING], ids=_name)
+def test_a_file_stays_short(path: Path) -> None:
+    """One that outgrows this wants a second noun, be it Python or C."""
+    assert path.read_text().count("\n") <= LINES
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - PENDING))
+def test_a_function_fits_on_a_screen(module: str) -> None:
+    """One that does not has a step in it that deserves a name."""
+    long = [
+        f"{MODULES[module]}:{node.lineno}: {node.name} has {length} lines"
+        for node in ast.walk(_tree(module))
+        if isinstance(node, Function) and (length := (node.end_lineno or 0) - node.lineno + 1) > FUNCTION_LINES
+    ]
+    assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - PENDING))
+def test_a_class_has_one_job(module: str) -> None:
+    """Whoever answers to more than a dozen calls does the work of two."""
+    wide = [
+        f"{MODULES[module]}:{node.lineno}: {node.name} has {len(public)} public methods"
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.ClassDef)
+        and len(public := {each.name for each in node.body if isinstance(each, Function) and each.name[0] != "_"})
+        > PUBLIC_METHODS
+    ]
+    assert not wide, "\n".join(wide)
+
+
+def test_any_stands_only_where_the_outside_forces_it() -> None:
+    """Each line with Any is a line that mypy believes unread."""
+    lines = [line for path in SOURCES for line in path.read_text().splitlines() if re.search(r"\bAny\b", line)]
+    assert len(lines) <= MOST_ANY
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "tasks"])
+def test_tasks_are_made_by_their_owner_alone(module: str) -> None:
+    """A task without a name and an owner dies unheard of."""
+    wrong = [
+        f"{MODULES[module]}:{node.lineno}: use Tasks.spawn"
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute | ast.Name)
+        and (node.attr if isinstance(node, ast.Attribute) else node.id) in {"create_task", "ensure_future"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name != "__init__.py"])
+def test_a_module_has_its_test_file(module: str) -> None:
+    """Where to look for the rules of a module is never a question."""
+    *package, name = module.split(".")
+    mirror = TESTS.joinpath("unit", *package, f"test_{name}.py")
+    live = [TESTS / kind / f"test_{name}.py" for kind in ("live", "process")]
+    found = [file for file in (mirror, *live) if file.exists()]
+    assert found or module in UNTESTED, f"neither {mirror} nor one of that name in live/ or process/"
