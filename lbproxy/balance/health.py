@@ -23,24 +23,12 @@ down says that the checks have now found out what traffic had shown before them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+
+from lbproxy.balance.state import SEVERITY, State
 
 FLAP_WINDOW = 300.0
 """Seconds between two falls that make the second one flapping."""
 FLAP_LIMIT = 8
-
-
-class State(Enum):
-    """What one active check says of a server; the values are the contract's words for `state`."""
-
-    UP = "up"
-    DRAINING = "draining"
-    SICK = "sick"
-    DOWN = "down"
-
-
-SEVERITY = {State.UP: 0, State.SICK: 1, State.DRAINING: 2, State.DOWN: 3}
-"""Which of two states is the one to act on."""
 
 
 @dataclass(frozen=True, slots=True)

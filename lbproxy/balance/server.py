@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from lbproxy.balance.health import Health, Rules, State
+from lbproxy.balance.health import Health, Rules
 from lbproxy.balance.histogram import Seconds
+from lbproxy.balance.state import State
 from lbproxy.config.model import ServerConfig
 
 Endpoint = tuple[int, tuple[Any, ...]]
@@ -92,15 +93,15 @@ class Server:
         """What makes it the same server across a reload: name and address."""
         return self.settings.name, str(self.settings.address)
 
-    def state(self) -> tuple[str, str, float]:
-        """Return the contract's word for its state, the reason, and since when (the clock of `now`s passed in)."""
+    def state(self) -> tuple[State, str, float]:
+        """Return its state, the reason, and since when (the clock of `now`s passed in)."""
         if self.disabled:
-            return "disabled", "down: true in the configuration", self.health.since
+            return State.DISABLED, "down: true in the configuration", self.health.since
         if self.manual:
-            return "draining", "drained by the operator (lbproxy drain)", self.drained_at
+            return State.DRAINING, "drained by the operator (lbproxy drain)", self.drained_at
         if not self.endpoints:
-            return "down", "its name does not resolve", self.health.since
-        return self.health.state.value, self.health.reason, self.health.since
+            return State.DOWN, "its name does not resolve", self.health.since
+        return self.health.state, self.health.reason, self.health.since
 
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
-from lbproxy.balance.health import CheckResult, State
+from lbproxy.balance.health import CheckResult
 from lbproxy.balance.server import Endpoint
+from lbproxy.balance.state import State
 from lbproxy.checks.probe import NotAsked, Probe
 from lbproxy.config.model import HealthConfig
 

@@ -17,8 +17,8 @@ from socket import SocketType
 from time import monotonic
 from typing import Any, Final
 
-from lbproxy.balance.health import SEVERITY, State
 from lbproxy.balance.histogram import Histogram
+from lbproxy.balance.state import SEVERITY
 from lbproxy.checks.monitor import rehearse
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
@@ -194,7 +194,7 @@ def _histograms(one: Histogram, other: Histogram) -> Histogram:
 
 def _worse(views: Iterable[ServerView]) -> ServerView:
     """Return the view with the worst state: what a worker sees is wrong with a server is what one wants to be told."""
-    return max(views, key=lambda view: SEVERITY[State(view.state)] if view.state != "disabled" else 9)
+    return max(views, key=lambda view: SEVERITY[view.state])
 
 
 def _add_servers(one: ServerView, other: ServerView) -> ServerView:

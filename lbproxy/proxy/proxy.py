@@ -9,9 +9,10 @@ from functools import partial
 from socket import SocketType
 from typing import Any, Final, Protocol
 
-from lbproxy.balance.health import State, Transition
+from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
+from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig
 from lbproxy.net import sockets as socks
 from lbproxy.net.closing import reset
@@ -190,8 +191,8 @@ class Proxy:
             "%s: server %s is %s, was %s: %s",
             self.name,
             server.name,
-            flip.new.value,
-            flip.old.value,
+            flip.new,
+            flip.old,
             flip.reason,
         )
         if flip.new is State.DOWN and not flip.checked:

@@ -15,12 +15,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
+from lbproxy.balance.state import State
 from lbproxy.status.snapshot import ProxyView, ServerView, Snapshot
 
 # Not the library's CONTENT_TYPE_LATEST: what 1.0.0 adds is names that need quoting, and some agents know 0.0.4 alone.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-STATES = ("up", "sick", "down", "draining", "disabled")
 
 _BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
 
@@ -101,13 +100,13 @@ def _servers(servers: list[tuple[tuple[str, str], ServerView]]) -> Iterator[Metr
         "lbproxy_server_up",
         "1 if the server takes new connections, else 0.",
         who,
-        ((labels, s.state == "up") for labels, s in servers),
+        ((labels, s.state == State.UP) for labels, s in servers),
     )
     yield _gauge(
         "lbproxy_server_state",
         "1 for the state the server is in, 0 for the others.",
         f"{who} state",
-        (((*labels, state), s.state == state) for labels, s in servers for state in STATES),
+        (((*labels, state), s.state == state) for labels, s in servers for state in State),
     )
     yield _gauge(
         "lbproxy_server_connections",

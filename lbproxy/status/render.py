@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lbproxy.balance.state import State
+
 if TYPE_CHECKING:
     from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
 
@@ -162,7 +164,7 @@ def _reload_alarm(status: Mapping[str, Any]) -> list[str]:
 
 
 def _up(proxy: Mapping[str, Any]) -> int:
-    return sum(server["state"] == "up" for server in proxy["servers"].values())
+    return sum(server["state"] == State.UP for server in proxy["servers"].values())
 
 
 def _proxy_summary(proxy: Mapping[str, Any]) -> str:

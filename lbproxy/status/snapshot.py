@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lbproxy.balance.histogram import Histogram
+from lbproxy.balance.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerView:
-    """One server of one proxy. `state` is up, sick, down, draining or disabled; `reason` says why in words."""
+    """One server of one proxy. `reason` says in words why its `state` is what it is."""
 
     name: str
     address: str
-    state: str
+    state: State
     reason: str
     since_seconds: float
     weight: int
@@ -93,4 +94,4 @@ class ConnectionView:
 
 def unusable(snapshot: Snapshot) -> list[str]:
     """Names of the proxies that have no server in a state that takes new connections, for /readyz."""
-    return [p.name for p in snapshot.proxies if not any(s.state == "up" for s in p.servers)]
+    return [p.name for p in snapshot.proxies if not any(s.state == State.UP for s in p.servers)]

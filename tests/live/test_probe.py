@@ -17,7 +17,8 @@ import trustme
 import uvloop
 
 from lbproxy import __version__
-from lbproxy.balance.health import CheckResult, State
+from lbproxy.balance.health import CheckResult
+from lbproxy.balance.state import State
 from lbproxy.checks.probe import NotAsked, Probe
 from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from lbproxy.balance.health import CheckResult, State
+from lbproxy.balance.health import CheckResult
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
+from lbproxy.balance.state import State
 from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.net import sockets as socks
 from lbproxy.proxy.backend import Backend

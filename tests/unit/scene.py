@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
-from lbproxy.balance.health import State, Transition
+from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
+from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit

@@ -26,11 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     # who gets it
     "balance": {"config.model"},
     # what it shows of itself; a snapshot is made by those below
-    "status.snapshot": {"balance.histogram"},
+    "status.snapshot": {"balance.histogram", "balance.state"},
     # the kernel's side, and how bytes move: know file descriptors, not servers
     "net": {"config.model", "errors"},
     "relay": {"net"},
-    "status": {"balance.histogram", "config.model", "errors", "tasks"},
+    "status": {"balance.histogram", "balance.state", "config.model", "errors", "tasks"},
     # one proxy at work
     "proxy": {"relay", "net", "balance", "status.snapshot", "config.model"},
     # is a server well

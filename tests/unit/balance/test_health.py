@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import FLAP_LIMIT, FLAP_WINDOW, CheckResult, Health, Rules, State, TrafficResult, Transition
+from lbproxy.balance.health import FLAP_LIMIT, FLAP_WINDOW, CheckResult, Health, Rules, TrafficResult, Transition
+from lbproxy.balance.state import State
 
 Evidence = CheckResult | TrafficResult
 UP, SICK, DRAINING, DOWN = State.UP, State.SICK, State.DRAINING, State.DOWN

@@ -16,8 +16,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import CheckResult, State
+from lbproxy.balance.health import CheckResult
 from lbproxy.balance.server import Endpoint
+from lbproxy.balance.state import State
 from lbproxy.checks.checker import Checker, next_delay
 from lbproxy.checks.probe import Probe
 from lbproxy.config.model import HealthConfig

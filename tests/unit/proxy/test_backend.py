@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lbproxy.balance.health import CheckResult, State, TrafficResult
+from lbproxy.balance.health import CheckResult, TrafficResult
+from lbproxy.balance.state import State
 from tests.unit.relay.hand import Bench
 from tests.unit.scene import Scene
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import CheckResult, State
+from lbproxy.balance.health import CheckResult
 from lbproxy.balance.pool import Pool
+from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig, Rebalance, ServerConfig
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
