@@ -12,20 +12,17 @@ Servers stand in tiers, and only when no server of a tier can take the connectio
 so that memory is a preference and never a reason to refuse; with every server down all of them are tried. Never
 picked at all: `down: true`, drained by the operator, full (max_conns), or without an address.
 
-Within a tier the fewest connections per weight win, counting the one to be placed. Ties go by rendezvous hashing
-(Thaler and Ravishankar 1996) of node id and server name: every node has an order of its own, and when a server goes
-only its own share moves. nginx breaks ties by file order, which sends the first connection of every node of a cluster
-to the same server.
+Within a tier the fewest connections per weight win, and equals take turns (`rotation`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from hashlib import blake2b
 from random import Random
 from typing import Final
 
 from lbproxy.balance.health import Rules
+from lbproxy.balance.rotation import ring, take_turn
 from lbproxy.balance.server import Lease, Server
 from lbproxy.config.model import ProxyConfig
 
@@ -51,6 +48,8 @@ class Pool:
     def __init__(self, settings: ProxyConfig, node_id: str, now: float, rng: Random | None = None) -> None:
         self._rng = rng or Random(node_id)  # noqa: S311 (spreads load, guards nothing)
         self.servers: list[Server] = []
+        self._ring: list[Server] = []
+        self._ring_of: object = None
         self.reconcile(settings, node_id, now)
 
     def reconcile(self, settings: ProxyConfig, node_id: str, now: float) -> tuple[list[Server], list[Server]]:
@@ -69,11 +68,9 @@ class Pool:
             server.health.rules = rules
             self.servers.append(server)
 
-        def rank(server: Server) -> bytes:
-            return blake2b(f"{node_id}\0{server.name}".encode(), digest_size=8).digest()
-
-        for order, server in enumerate(sorted(self.servers, key=rank)):
-            server.order = order
+        if (where := (node_id, [(server.key, server.weight) for server in self.servers])) != self._ring_of:
+            self._ring_of = where
+            self._ring = ring(self.servers, node_id)
         return added, list(kept.values())
 
     def find(self, name: str) -> Server | None:
@@ -88,25 +85,24 @@ class Pool:
 
         A suspect server that is due for its trial is thereby on trial.
         """
-        best: Server | None = None
+        equals: list[Server] = []
         best_tier = _NEVER
         best_load = 0.0
-        for server in self.servers:
+        for server in self._ring:
             if server in tried:
                 continue
             tier = self._tier(server, now)
             if tier > best_tier or tier == _NEVER:
                 continue
-            load = (server.connections + 1) / server.weight
-            if (
-                best is None
-                or tier < best_tier
-                or load < best_load
-                or (load == best_load and server.order < best.order)
-            ):
-                best, best_tier, best_load = server, tier, load
-        if best is None:
+            load = server.connections / server.weight
+            if tier < best_tier or load < best_load:
+                equals = [server]
+                best_tier, best_load = tier, load
+            elif load == best_load:
+                equals.append(server)
+        if not equals:
             return None
+        best = equals[0] if len(equals) == 1 else take_turn(equals)
         if best.health.severity and best.health.on_trial(now):
             best.health.begin_trial(now)
         return Lease(best)

@@ -39,16 +39,16 @@ class Server:
         "health",
         "manual",
         "max_conns",
-        "order",
         "recovered_at",
         "replays",
+        "turn",
         "weight",
     )
 
     def __init__(self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0) -> None:
         self.settings = settings
-        self.order = 0
-        """Place in the pool's rendezvous order; the pool's to set."""
+        self.turn = 0
+        """How near its turn among equals is; the rotation's to change."""
         self.endpoints: list[Endpoint] = []
         self.health = Health(rules or Rules(), now)
         self.manual = False

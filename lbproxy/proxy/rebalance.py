@@ -51,7 +51,7 @@ def surplus(loads: Sequence[Load]) -> list[int]:
     if len(loads) < 2:
         return none
     even = list(none)
-    queue = [(1 / load.weight, -load.connections, at) for at, load in enumerate(loads)]
+    queue = [(0.0, -load.connections, at) for at, load in enumerate(loads)]
     heapify(queue)
     for _ in range(sum(load.connections for load in loads)):
         if not queue:
@@ -62,7 +62,7 @@ def surplus(loads: Sequence[Load]) -> list[int]:
         if even[at] == load.limit:
             heappop(queue)
         else:
-            heapreplace(queue, ((even[at] + 1) / load.weight, even[at] - load.connections, at))
+            heapreplace(queue, (even[at] / load.weight, even[at] - load.connections, at))
     return [max(0, load.connections - share) for load, share in zip(loads, even, strict=True)]
 
 

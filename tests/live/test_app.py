@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lbproxy.balance.pool import Pool
+from lbproxy.balance.rotation import ring
 from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import BindError
@@ -205,7 +206,7 @@ def test_equal_servers_are_ordered_by_the_node_id_in_force(serve: Serve, echoes:
 
     def first(node_id: str) -> str:
         settings = loads(str(config), "x").proxies["p"]
-        address = min(Pool(settings, node_id, 0.0).servers, key=lambda server: server.order).name
+        address = ring(Pool(settings, node_id, 0.0).servers, node_id)[0].name
         return next(echo.name for echo in echoes if echo.address == address)
 
     ids = {first(f"node{n}"): f"node{n}" for n in range(30)}

@@ -35,7 +35,7 @@ class Scene:
         self.servers = pool.servers
         for order, (server, place) in enumerate(zip(self.servers, places, strict=True)):
             server.endpoints = [(socket.AF_INET, place)]
-            server.order = order
+            server.turn = 1_000_000 * (len(places) - order)  # so great a lead that no turn changes the order
 
     def states(self) -> list[State]:
         """Return what is believed of each server."""

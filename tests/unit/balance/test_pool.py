@@ -76,8 +76,8 @@ def test_loads_never_differ_by_more_than_one_connection(weights: list[int], coun
     pool = pool_of(*(one(f"s{at}", weight=weight) for at, weight in enumerate(weights)))
     for _ in range(count):
         take(pool)
-    after = min((server.connections + 1) / server.settings.weight for server in pool.servers)
-    assert all(server.connections / server.settings.weight <= after for server in pool.servers)
+    least = min(server.connections / server.weight for server in pool.servers)
+    assert all((server.connections - 1) / server.weight <= least for server in pool.servers)
 
 
 def test_a_place_counts_from_the_moment_of_choice_and_until_it_is_given_up() -> None:
@@ -93,33 +93,6 @@ def test_a_place_counts_from_the_moment_of_choice_and_until_it_is_given_up() -> 
     with second:
         assert second.server.connections == 1
     assert second.server.connections == 0
-
-
-def test_the_nodes_of_a_cluster_do_not_all_begin_with_the_same_server() -> None:
-    """300 nodes with one connection each: no server gets more than 1.25 times its share."""
-    firsts = Counter(take(pool_of("m1", "m2", "m3", node=f"{number:032x}")) for number in range(300))
-    assert set(firsts) == {"m1", "m2", "m3"}
-    assert max(firsts.values()) <= 1.25 * 100
-
-
-def test_when_a_server_goes_only_its_own_share_moves() -> None:
-    """And it moves to all of the others."""
-    moved = Counter()
-    for number in range(300):
-        before = take(pool_of("m1", "m2", "m3", node=str(number)))
-        after = take(pool_of("m1", "m3", node=str(number)))
-        if before == "m2":
-            moved[after] += 1
-        else:
-            assert after == before
-    assert set(moved) == {"m1", "m3"}
-    assert min(moved.values()) > 25
-
-
-def test_the_order_of_the_file_does_not_matter() -> None:
-    """Ties are broken by node and name alone."""
-    for node in map(str, range(20)):
-        assert take(pool_of("a", "b", "c", node=node)) == take(pool_of("c", "a", "b", node=node))
 
 
 def test_tiers_are_used_from_the_best_to_the_worst() -> None:

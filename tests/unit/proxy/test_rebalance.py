@@ -116,7 +116,7 @@ def test_no_more_than_the_surplus_goes_and_afterwards_nothing_is_surplus(loads: 
     left = [load.connections - more for load, more in zip(loads, extra, strict=True)]
     assert all(0 <= more <= load.connections for more, load in zip(extra, loads, strict=True))
     for _ in range(sum(extra)):
-        at = min(range(len(loads)), key=lambda n: ((left[n] + 1) / loads[n].weight, order[n]))
+        at = min(range(len(loads)), key=lambda n: (left[n] / loads[n].weight, order[n]))
         left[at] += 1
     after = [replace(load, connections=count) for load, count in zip(loads, left, strict=True)]
     assert surplus(after) == [0] * len(loads)
