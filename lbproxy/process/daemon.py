@@ -141,6 +141,7 @@ class Daemon:
         if self._plane.handover is not None and self._plane.handover.leave():
             log.info("stopping, everything is left to the next process")
             self._notifier.barrier()
+            logs.finish()
             os._exit(0)  # every socket is the next one's now, and it waits for us to be gone
         timeout = self._reloader.config.shutdown_timeout
         log.info("stopping, connections have %g s to end", timeout)

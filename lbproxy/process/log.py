@@ -1,5 +1,7 @@
 """How log lines look: text or JSON on stderr, with the journal's priority prefix where stderr is the journal.
 
+How they get there is `output`'s business: when nobody reads them they are dropped, and the proxy goes on.
+
 Loggers are named after their module; a line shows the last part of the name. What is logged at which level:
 
 - error    a refused reload, a task that died: something is wrong and stays wrong until somebody acts
@@ -12,38 +14,73 @@ Loggers are named after their module; a line shows the last part of the name. Wh
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import IO
+from functools import cache
+from typing import Final, Protocol
 
 from lbproxy.config.model import Log
+from lbproxy.process.output import Output
 
+log = logging.getLogger(__name__)
+
+_STDERR: Final = 2  # by number: where it was closed, `sys.stderr` is None
+_LAST_WORDS: Final = 0.3
+"""Seconds that the end of the process may be put off so that its last lines are read."""
 ACCESS = "lbproxy.access"
 _OFF = logging.CRITICAL + 1
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def setup(log: Log, stream: IO[str] | None = None) -> None:
-    """Send every log record to `stream` (default stderr) as `log` asks; may be called again after a reload."""
-    stream = sys.stderr if stream is None else stream
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Take in a record's text, with its line break."""
+
+    def fileno(self) -> int:
+        """Return the descriptor behind it; raises OSError where there is none."""
+
+
+def setup(settings: Log, stream: Stream | None = None) -> None:
+    """Send every log record to `stream` (default stderr) as `settings` ask; may be called again after a reload."""
+    stream = _stderr() if stream is None else stream
     handler = logging.StreamHandler(stream)
-    formatter: logging.Formatter = JsonLines() if log.format == "json" else TextLines(in_journal(stream, os.environ))
-    handler.setFormatter(Journal(formatter) if in_journal(stream, os.environ) else formatter)
+    journal = in_journal(stream, os.environ)
+    formatter: logging.Formatter = JsonLines() if settings.format == "json" else TextLines(bare=journal)
+    handler.setFormatter(Journal(formatter) if journal else formatter)
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old, logging.StreamHandler) and isinstance(old.formatter, JsonLines | TextLines | Journal):
             root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(_LEVELS[log.level])
-    logging.getLogger(ACCESS).setLevel(logging.INFO if log.access else _OFF)
+    root.setLevel(_LEVELS[settings.level])
+    logging.getLogger(ACCESS).setLevel(logging.INFO if settings.access else _OFF)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it announces every event of the directory at info
 
 
-def in_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
+def dropped() -> int:
+    """Return how many lines were dropped because nobody read them."""
+    return _stderr().dropped
+
+
+def finish() -> None:
+    """Have the last lines written, within a moment; for an end that runs no exit handlers."""
+    _stderr().close(_LAST_WORDS)
+
+
+@cache
+def _stderr() -> Output:
+    output = Output(_STDERR, lambda lines: log.warning("%d lines of the log were dropped: nobody read it", lines))
+    atexit.register(output.close, _LAST_WORDS)
+    return output
+
+
+def in_journal(stream: Stream, environ: Mapping[str, str]) -> bool:
     """Tell whether `stream` leads straight to the journal: systemd.exec(5), $JOURNAL_STREAM is `device:inode`."""
     try:
         stat = os.fstat(stream.fileno())

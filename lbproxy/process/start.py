@@ -33,6 +33,7 @@ def main(file: str, control: str | None = None) -> int:
 
     `control` replaces the control socket's path from the file.
     """
+    _occupy_standard_streams()
     logs.setup(Log())
     _raise_fd_limit()
     predecessor = Predecessor.there()
@@ -85,6 +86,15 @@ async def _serve(
     for number in inherited.carriers:
         notifier.forget(carrier_name(number))
     return await daemon(Supervisor(config, workers, inherited.listeners)).run(predecessor, inherited)
+
+
+def _occupy_standard_streams() -> None:
+    """Open /dev/null where stdin, stdout or stderr was closed: a client's socket would get its number, and the log."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
 
 
 def _raise_fd_limit() -> None:

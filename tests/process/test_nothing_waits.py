@@ -1,0 +1,121 @@
+"""Nothing in the loop waits: whatever stands still around the proxy, bytes go on through it.
+
+Each test stops one thing for good. Without its mend the echo waits for ever, and the test with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.support.clients import connect, receive, receive_line
+from tests.support.daemon import Daemon, one_proxy
+from tests.support.servers import Echo
+from tests.support.wait import until
+
+
+@pytest.fixture
+def server() -> Iterator[Echo]:
+    """Run a server that says its name and echoes."""
+    with Echo("one") as running:
+        yield running
+
+
+class Open:
+    """A connection through the proxy that is open all the while."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = connect(port)
+        receive_line(self._sock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    def echoes(self) -> None:
+        """Send a word and have it back."""
+        self._sock.sendall(b"word")
+        assert receive(self._sock, 4) == b"word"
+
+
+class Unread(Daemon):
+    """A daemon whose stderr is a pipe that nobody reads until `read` is called."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        fifo = self.dir / "stderr"
+        os.mkfifo(fifo)
+        self._reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        self.command = ["sh", "-c", 'exec "$@" 2>stderr', "sh", *self.command]
+
+    def read(self) -> str:
+        """Return what is in the pipe."""
+        try:
+            return os.read(self._reader, 1 << 20).decode()
+        except BlockingIOError:
+            return ""
+
+    def _close(self, show: bool) -> None:
+        super()._close(show)
+        os.close(self._reader)
+
+
+def shout(daemon: Daemon) -> None:
+    """Have more logged than fits anywhere: reloads of a file with a hundred long mistakes."""
+    mistakes = "".join(f"{'x' * 240}{number}: 1\n" for number in range(100))
+    daemon.rewrite(f"control: {daemon.control}\nwatch: false\n{mistakes}")
+    for _ in range(12):
+        assert not daemon.call("reload")["applied"]
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody(server: Echo) -> None:
+    """A log shipper hangs, journald is stopped: lines are dropped, and the loss is told when it is read again."""
+    config = {"watch": False, **one_proxy([server])}
+    with Unread(config) as daemon, Open(port := daemon.port) as client:
+        shout(daemon)
+        client.echoes()
+        with Open(port) as another:
+            another.echoes()
+        log = ""
+
+        def told() -> bool:
+            nonlocal log
+            log += daemon.read()
+            return "lines of the log were dropped" in log
+
+        until(told)
+
+
+def test_a_log_that_nobody_reads_holds_up_no_stop(server: Echo) -> None:
+    """It would be killed in the end, with everything that it still had to do."""
+    with Unread({"watch": False, **one_proxy([server])}) as daemon:
+        shout(daemon)
+        daemon.stop()
+
+
+def test_the_last_lines_of_a_process_come_out(server: Echo) -> None:
+    """A start that is refused tells why, and a stop that it is over, through a pipe as anywhere."""
+    with Unread(one_proxy([server])) as daemon:
+        daemon.stop()
+        assert daemon.read().endswith(" INFO  daemon: stopped\n")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_stderr_is_no_clients_socket(server: Echo, closed: str) -> None:
+    """The next descriptor to be opened gets its number, and then the log."""
+
+    class Closed(Daemon):
+        def prepare(self) -> None:
+            super().prepare()
+            self.command = ["sh", "-c", f'exec "$@" {closed}', "sh", *self.command]
+
+    with Closed(one_proxy([server])) as daemon, Open(daemon.port) as client:
+        assert Path(f"/proc/{daemon.pid}/fd/2").readlink() == Path(os.devnull)
+        daemon.reload()
+        client.echoes()
