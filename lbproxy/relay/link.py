@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from typing import Final, Protocol
 
 from lbproxy.net.closing import end_shared, reset
 from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Poller
+from lbproxy.net.tcpinfo import quiet
 from lbproxy.net.timers import NEVER
 from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, fate
 from lbproxy.relay.flow import IDLE, MORE, Flow
@@ -29,14 +29,6 @@ ERROR: Final = "error"
 _ROOM: Final = OUT | HANGUP_OR_ERROR
 _WRITING: Final = socket.SHUT_WR
 _SILENT: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
-_INFO: Final = struct.Struct("=44xI4xI")
-"""struct tcp_info (linux/tcp.h): tcpi_last_data_sent at 44 and tcpi_last_data_recv at 52, milliseconds."""
-
-
-def quiet(sock: socket.SocketType) -> float:
-    """Return the seconds since `sock` last carried a byte of data, either way."""
-    sent, received = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56))
-    return float(min(sent, received)) / 1000
 
 
 class LinkOwner(Protocol):

@@ -1,0 +1,36 @@
+"""What the kernel knows of a TCP connection (struct tcp_info, linux/tcp.h), asked when somebody wants to know.
+
+A peer that reads nothing and one that is gone look alike from above: nothing moves. The kernel can tell them apart.
+What it sends again and again, data or probes of a closed window or of keepalive, a living peer acknowledges, however
+little it reads. (Not each time: Linux answers two probes a second at most, so that one unanswered means nothing yet.)
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from socket import SocketType
+from typing import Final
+
+_INFO: Final = struct.Struct("=2xBB20xI16xI4xII")
+"""retransmits at 2, probes at 3, unacked at 24, last_data_sent at 44, last_data_recv at 52, last_ack_recv at 56."""
+_SIZE: Final = _INFO.size
+_IN_VAIN: Final = 2
+"""Repetitions without an answer: with Linux' shortest timeouts, 600 ms after the first time."""
+
+
+def quiet(sock: SocketType) -> float:
+    """Return the seconds since `sock` last carried a byte of data, either way. Raises OSError."""
+    _, _, _, sent, received, _ = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))
+    return float(min(sent, received)) / 1000
+
+
+def unanswered(sock: SocketType) -> float:
+    """Return the seconds since the peer last acknowledged anything, if it was asked in vain at least twice since.
+
+    0.0 while it answers, and while there is nothing that it should answer. Raises OSError.
+    """
+    again, probes, unacked, _, _, heard = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))
+    if (unacked and again >= _IN_VAIN) or probes >= _IN_VAIN:
+        return float(heard) / 1000
+    return 0.0
