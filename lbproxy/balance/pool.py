@@ -103,8 +103,8 @@ class Pool:
         if not equals:
             return None
         best = equals[0] if len(equals) == 1 else take_turn(equals)
-        if best.health.severity and best.health.on_trial(now):
-            best.health.begin_trial(now)
+        if best.health.severity and best.health.may_be_tried(now):
+            best.health.suspicion.begin_trial(now)
         return Lease(best)
 
     def _tier(self, server: Server, now: float) -> int:
@@ -112,7 +112,7 @@ class Pool:
         if server.disabled or server.manual or full or not server.endpoints:
             return _NEVER
         severity = server.health.severity
-        if severity and not server.health.on_trial(now):
+        if severity and not server.health.may_be_tried(now):
             return _BEHIND_BACKUPS + severity
         if server.backup:
             return 2

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.probe import NotAsked, Probe
@@ -104,7 +104,7 @@ class Checker:
             answer = await self._probe.ask(endpoint, fresh)
             if isinstance(answer, NotAsked):
                 why = answer.reason
-            elif answer.verdict is not State.DOWN:
+            elif answer.state is not State.DOWN:
                 best = answer
                 break
             else:

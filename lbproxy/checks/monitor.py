@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Server
 from lbproxy.checks import resolve
 from lbproxy.config.model import Config, ServerConfig
@@ -74,7 +74,7 @@ class Monitor:
         server = self._server
         server.checks[outcome.kind] = server.checks.get(outcome.kind, 0) + 1
         self._backend.observe(server, outcome, monotonic())
-        return server.health.unsettled
+        return server.health.checked.unsettled
 
     def hurry(self) -> None:
         """Hear that traffic has just failed: look again, at both."""

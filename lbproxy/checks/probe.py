@@ -25,7 +25,7 @@ from typing import Final
 import h11
 
 from lbproxy import __version__
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from lbproxy.checks.stream import Endpoint, Stream
 from lbproxy.config.model import HealthConfig

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Any
 
-from lbproxy.balance.health import CheckResult, TrafficResult, Transition
+from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import ProxyConfig
 from lbproxy.proxy.proxy_protocol import header
 

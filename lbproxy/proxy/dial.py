@@ -18,8 +18,8 @@ import socket
 from socket import SocketType
 from typing import Final, Protocol
 
-from lbproxy.balance.health import TrafficResult
 from lbproxy.balance.server import Endpoint, Lease, Server
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net import sockets as socks
 from lbproxy.net import syscalls as calls
 from lbproxy.net.poller import HANGUP_OR_ERROR, OUT, Handler, Poller

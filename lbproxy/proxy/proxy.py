@@ -198,11 +198,11 @@ class Proxy:
         if flip.new is State.DOWN and not flip.checked:
             return
         settings = self.backend.settings
-        health = server.health
-        since = health.checked_since
+        checked = server.health.checked
+        since = checked.since
 
         def still() -> bool:
-            return health.checked is flip.new and health.checked_since == since
+            return checked.state is flip.new and checked.since == since
 
         if flip.new is State.DOWN:
             for session in list(self.sessions):

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Any, Final
 
-from lbproxy.balance.health import TrafficResult
 from lbproxy.balance.server import Lease, Server
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net import sockets as socks
 from lbproxy.net.closing import reset
 from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, Handler, Poller

@@ -10,10 +10,10 @@ from time import monotonic
 
 import pytest
 
-from lbproxy.balance.health import TrafficResult
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.checks.monitor import Monitor, look_up, rehearse
 from lbproxy.config.load import loads
 from lbproxy.config.model import Address, HealthConfig, ServerConfig

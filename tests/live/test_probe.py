@@ -17,7 +17,7 @@ import trustme
 import uvloop
 
 from lbproxy import __version__
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from lbproxy.checks.probe import NotAsked, Probe
 from lbproxy.config.model import HealthConfig
@@ -316,7 +316,7 @@ def test_of_a_huge_body_only_the_beginning_is_read(status: int, tls: bool, certs
 
         server.behave = flood
         got = asked(HealthConfig(type="https" if tls else "http", timeout=10 * FACTOR), server.port, times=2)
-        assert got.verdict is (State.UP if status == 200 else State.SICK)
+        assert got.state is (State.UP if status == 200 else State.SICK)
         assert server.accepted == 2
     assert sent < size // 2
 
@@ -343,7 +343,7 @@ def test_garbage_is_no_answer(reply: bytes, reason: str) -> None:
     with Api() as server:
         server.answer = reply
         got = asked(HealthConfig(type="http"), server.port)
-        assert (got.verdict, got.kind) == (State.DOWN, "protocol")
+        assert (got.state, got.kind) == (State.DOWN, "protocol")
         assert got.reason.startswith(reason)
         assert len(got.reason) < 160
         assert got.reason.isprintable()
@@ -403,7 +403,7 @@ def test_a_reset_is_down(after_data: bool) -> None:
     with Resetting(after_data) as server:
         for kind in ("http", "https"):
             got = asked(HealthConfig(type=kind), server.port)  # type: ignore[arg-type]
-            assert (got.verdict, got.reason) == (State.DOWN, "connection reset by peer")
+            assert (got.state, got.reason) == (State.DOWN, "connection reset by peer")
 
 
 def test_tls_trouble_is_named(certs: Certs) -> None:
@@ -429,7 +429,7 @@ def test_tls_trouble_is_named(certs: Certs) -> None:
 def test_http_asked_of_a_tls_port_is_down(certs: Certs) -> None:
     """A wrong `type` shows."""
     with Api(certs.server_context()) as server:
-        assert asked(HealthConfig(type="http"), server.port).verdict is State.DOWN
+        assert asked(HealthConfig(type="http"), server.port).state is State.DOWN
 
 
 def test_a_certificate_is_verified_only_when_configured(certs: Certs, tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_a_certificate_is_verified_only_when_configured(certs: Certs, tmp_path: 
 
         def reason(name: str = "127.0.0.1", **keys: Any) -> str:
             got = asked(HealthConfig(**keys), server.port, f"{name}:{server.port}")
-            assert (got.verdict, got.kind) in ((State.UP, "ok"), (State.DOWN, "tls"))
+            assert (got.state, got.kind) in ((State.UP, "ok"), (State.DOWN, "tls"))
             return got.reason
 
         assert reason() == "200: ready"
@@ -461,7 +461,7 @@ def test_a_client_certificate_is_shown(certs: Certs) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     with Blocking(context) as server:
         with_one = HealthConfig(cert_file=str(certs.client), key_file=str(certs.client))
-        assert asked(with_one, server.port).verdict is State.UP
+        assert asked(with_one, server.port).state is State.UP
         assert asked(HealthConfig(), server.port) == CheckResult(
             State.DOWN, "TLS: tlsv13 alert certificate required", "tls"
         )
@@ -484,7 +484,7 @@ def test_the_server_name_is_the_configured_one_or_the_host_s(
     context = certs.server_context()
     context.sni_callback = lambda _, name, __: seen.append(name)
     with Api(context) as server:
-        assert asked(HealthConfig(type="tls", server_name=server_name), server.port, host).verdict is State.UP
+        assert asked(HealthConfig(type="tls", server_name=server_name), server.port, host).state is State.UP
     assert seen == [sent]
 
 

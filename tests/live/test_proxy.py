@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State

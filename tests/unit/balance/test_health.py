@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import FLAP_LIMIT, FLAP_WINDOW, CheckResult, Health, Rules, TrafficResult, Transition
+from lbproxy.balance.checked import FLAP_LIMIT, FLAP_WINDOW, CheckResult
+from lbproxy.balance.health import Health, Rules, Transition
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 
 Evidence = CheckResult | TrafficResult
 UP, SICK, DRAINING, DOWN = State.UP, State.SICK, State.DRAINING, State.DOWN
@@ -156,7 +158,7 @@ def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> N
     seen = []
     for at, letter in enumerate("ssFCuuss"):
         health.observe(CHECKS.get(letter) or SIGNS[letter], float(at))
-        seen.append((LETTER[health.state], LETTER[health.checked], health.checked_since))
+        seen.append((LETTER[health.state], LETTER[health.checked.state], health.checked.since))
     assert seen == [
         ("u", "u", 0.0), ("s", "s", 1.0), ("d", "s", 1.0), ("s", "s", 1.0),
         ("s", "s", 1.0), ("u", "u", 5.0), ("u", "u", 5.0), ("s", "s", 7.0),
@@ -177,16 +179,16 @@ def test_checks_that_find_out_what_traffic_has_shown_are_told() -> None:
 def test_a_suspect_server_is_tried_once_per_fail_timeout() -> None:
     """One connection tries it; until that has worked the others keep away for as long again."""
     health = Health(Rules(fail_timeout=10.0), 0.0)
-    assert not health.on_trial(0.0)
+    assert not health.may_be_tried(0.0)
     health.observe(SIGNS["F"], 0.0)
-    assert [health.on_trial(at) for at in (1.0, 9.9, 10.0)] == [False, False, True]
-    health.begin_trial(10.0)
-    assert [health.on_trial(at) for at in (10.0, 19.9, 20.0)] == [False, False, True]
-    health.begin_trial(20.0)
+    assert [health.may_be_tried(at) for at in (1.0, 9.9, 10.0)] == [False, False, True]
+    health.suspicion.begin_trial(10.0)
+    assert [health.may_be_tried(at) for at in (10.0, 19.9, 20.0)] == [False, False, True]
+    health.suspicion.begin_trial(20.0)
     health.observe(SIGNS["F"], 21.0)
-    assert [health.on_trial(at) for at in (30.0, 31.0)] == [False, True]
+    assert [health.may_be_tried(at) for at in (30.0, 31.0)] == [False, True]
     health.observe(SIGNS["C"], 32.0)
-    assert not health.on_trial(100.0)
+    assert not health.may_be_tried(100.0)
     assert health.state is UP
 
 
@@ -194,7 +196,7 @@ def test_a_server_that_checks_have_found_bad_is_not_tried() -> None:
     """A trial is for what nobody else looks at."""
     health = Health(Rules(), 0.0)
     states(health, "Fdd")
-    assert not health.on_trial(1000.0)
+    assert not health.may_be_tried(1000.0)
 
 
 def test_each_fall_soon_after_the_last_asks_for_twice_as_many_rises() -> None:
@@ -218,14 +220,14 @@ def test_each_fall_soon_after_the_last_asks_for_twice_as_many_rises() -> None:
 def test_the_first_outcome_says_more_than_that_nothing_was_seen() -> None:
     """`status` shows what the check said, and the next check is wanted soon until there was one."""
     health = Health(Rules(), 0.0)
-    assert health.unsettled
+    assert health.checked.unsettled
     assert health.observe(CHECKS["u"], 1.0) is None
     assert health.reason == "a check says up"
-    assert not health.unsettled
+    assert not health.checked.unsettled
     health.observe(CHECKS["d"], 2.0)
-    assert health.unsettled
+    assert health.checked.unsettled
     health.observe(CHECKS["d"], 3.0)
-    assert not health.unsettled
+    assert not health.checked.unsettled
 
 
 def test_without_checks_their_verdict_is_forgotten() -> None:

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from lbproxy.balance.health import CheckResult, TrafficResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.pool import Pool, rules_of
 from lbproxy.balance.server import Lease
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 
 LISTEN = (Address("127.0.0.1", 6443),)

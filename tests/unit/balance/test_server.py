@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import CheckResult, Rules, TrafficResult
+from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.health import Rules
 from lbproxy.balance.histogram import BUCKETS
 from lbproxy.balance.server import Lease, Seconds, Server
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import Address, ServerConfig
 
 ADDRESS = Address("10.4.6.11", 6443)

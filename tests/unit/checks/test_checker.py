@@ -16,7 +16,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.checker import Checker, next_delay

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lbproxy.balance.health import CheckResult, TrafficResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from tests.unit.relay.hand import Bench
 from tests.unit.scene import Scene
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lbproxy.balance.health import TrafficResult
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net import syscalls as calls
 from lbproxy.net.poller import Handler
 from lbproxy.net.timers import NEVER

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbproxy.balance.health import CheckResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig, Rebalance, ServerConfig

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from lbproxy.balance.health import CheckResult, TrafficResult
+from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.proxy.session import CLIENT_LEFT, UNREACHABLE, Session
 from tests.unit.relay.hand import Bench, ended, reset, take
 from tests.unit.scene import Scene, closed_port
