@@ -35,12 +35,12 @@ class Server:
         "endpoints",
         "failures",
         "first_byte_seconds",
-        "flips",
         "health",
         "manual",
         "max_conns",
         "recovered_at",
         "replays",
+        "transitions",
         "turn",
         "weight",
     )
@@ -65,8 +65,8 @@ class Server:
         self.failures: dict[str, int] = {}
         self.checks: dict[str, int] = {}
         self.cuts: dict[str, int] = {}
-        self.flips = 0
         self.replays = 0
+        self.transitions = 0
         self.connect_seconds = Seconds()
         self.first_byte_seconds = Seconds()
 

@@ -40,8 +40,8 @@ class Checker:
     """Asks one server for as long as `run` runs.
 
     `endpoints` gives the addresses to ask, the one in use first; the others are asked only if that one is down.
-    `observe` hears of each outcome and returns whether the server is between two states, so that the next check should
-    come soon.
+    `observe` is called with each result and returns whether the server is between two states, so that the next check
+    should come soon.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Checker:
                 fresh = unsettled or self._hurried.is_set() or number % _FRESH_EVERY == 0
                 self._hurried.clear()
                 start = loop.time()
-                outcome = await self._ask(fresh)
-                if outcome is not None:
-                    unsettled = self._observe(outcome)
+                result = await self._ask(fresh)
+                if result is not None:
+                    unsettled = self._observe(result)
                 earliest = start + next_delay(self._interval, True, self._rng)
                 due = start + next_delay(self._interval, unsettled, self._rng)
         finally:
@@ -94,7 +94,7 @@ class Checker:
         await asyncio.sleep(earliest - loop.time())
 
     async def _ask(self, fresh: bool) -> CheckResult | None:
-        """Return the best outcome of all addresses, None if none of them could be asked."""
+        """Return the best result of all addresses, None if none of them could be asked."""
         endpoints = self._endpoints()
         if not endpoints:
             return CheckResult(State.DOWN, "its name does not resolve", "dns")

@@ -70,10 +70,10 @@ class Monitor:
         self._checker = Checker(health, probe, partial(getattr, server, "endpoints"), self._observe)
         self._checking = self._tasks.forever(self._checker.run, "check", server.name)
 
-    def _observe(self, outcome: CheckResult) -> bool:
+    def _observe(self, result: CheckResult) -> bool:
         server = self._server
-        server.checks[outcome.kind] = server.checks.get(outcome.kind, 0) + 1
-        self._backend.observe(server, outcome, monotonic())
+        server.checks[result.kind] = server.checks.get(result.kind, 0) + 1
+        self._backend.observe(server, result, monotonic())
         return server.health.checked.unsettled
 
     def hurry(self) -> None:

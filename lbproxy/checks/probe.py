@@ -160,7 +160,7 @@ class Probe:
             http.start_next_cycle()
         else:
             self.close()
-        return _verdict(status, bytes(body))
+        return _judge(status, bytes(body))
 
     def _failure(self, error: OSError | h11.RemoteProtocolError) -> CheckResult | NotAsked:
         if isinstance(error, h11.RemoteProtocolError):
@@ -178,7 +178,7 @@ class Probe:
         return CheckResult(State.DOWN, _plain(error), _KINDS.get(error.errno, "error") if error.errno else "closed")
 
 
-def _verdict(status: int, body: bytes) -> CheckResult:
+def _judge(status: int, body: bytes) -> CheckResult:
     """Say what a whole answer means."""
     failing = [name.decode() for name in _FAILING.findall(body)]
     why = ", ".join(f"[-]{name}" for name in failing[:3]) + (f" and {len(failing) - 3} more" if failing[3:] else "")

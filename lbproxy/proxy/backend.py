@@ -1,4 +1,4 @@
-"""The servers of one proxy in service: its settings, its pool, and the one door for evidence about them."""
+"""The servers of one proxy in service: its settings, its pool, and the one door for what is seen of them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from lbproxy.proxy.proxy_protocol import header
 class Backend:
     """What dialling, sessions and checks share of a proxy.
 
-    `flipped` is called with every change of a server's state; `failed` with every failure that traffic has met, so
-    that a check can be brought forward or a name looked up again.
+    `on_transition` is called with every change of a server's state, `on_failure` with every failure that traffic has
+    met, so that a check can be brought forward or a name looked up again.
     """
 
     __slots__ = (
         "_preface",
         "_settings",
         "connect_deadline",
-        "failed",
         "first_byte_timeout",
-        "flipped",
         "max_connections",
         "name",
+        "on_failure",
+        "on_transition",
         "pool",
     )
 
@@ -40,14 +40,14 @@ class Backend:
         name: str,
         settings: ProxyConfig,
         pool: Pool,
-        flipped: Callable[[Server, Transition], None],
-        failed: Callable[[Server], None],
+        on_transition: Callable[[Server, Transition], None],
+        on_failure: Callable[[Server], None],
     ) -> None:
         self.name = name
         self.settings = settings
         self.pool = pool
-        self.flipped = flipped
-        self.failed = failed
+        self.on_transition = on_transition
+        self.on_failure = on_failure
 
     @property
     def settings(self) -> ProxyConfig:
@@ -62,11 +62,11 @@ class Backend:
         self.first_byte_timeout = settings.first_byte_timeout
         self.max_connections = settings.max_connections
 
-    def observe(self, server: Server, evidence: CheckResult | TrafficResult, now: float) -> None:
+    def observe(self, server: Server, seen: CheckResult | TrafficResult, now: float) -> None:
         """Take in what a check or a connection has shown of `server`."""
-        self._flip(server, server.health.observe(evidence, now), now)
-        if isinstance(evidence, TrafficResult) and evidence.failure:
-            self.failed(server)
+        self._pass_on(server, server.health.observe(seen, now), now)
+        if isinstance(seen, TrafficResult) and seen.failure:
+            self.on_failure(server)
 
     def preface(self, client: SocketType, peer: tuple[Any, ...]) -> bytes:
         """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
@@ -91,12 +91,12 @@ class Backend:
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""
-        self._flip(server, server.health.forget_checks(now), now)
+        self._pass_on(server, server.health.forget_checks(now), now)
 
-    def _flip(self, server: Server, flip: Transition | None, now: float) -> None:
-        if flip is None:
+    def _pass_on(self, server: Server, transition: Transition | None, now: float) -> None:
+        if transition is None:
             return
-        server.flips += 1
-        if flip.new is State.UP:
+        server.transitions += 1
+        if transition.new is State.UP:
             server.recovered_at = now
-        self.flipped(server, flip)
+        self.on_transition(server, transition)

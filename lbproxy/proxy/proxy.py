@@ -64,7 +64,7 @@ class Proxy:
         monitor: Callable[[Backend, Server], ServerMonitor],
     ) -> None:
         self.name = name
-        self.backend = Backend(name, settings, pool, self._flipped, self._failed)
+        self.backend = Backend(name, settings, pool, self._changed, self._failed)
         self.listeners: dict[Address, Listener] = {}
         self.sessions: set[Session] = set()
         self.log_access = False
@@ -184,36 +184,36 @@ class Proxy:
         if monitor is not None:
             monitor.hurry()
 
-    def _flipped(self, server: Server, flip: Transition) -> None:
-        level = logging.INFO if flip.new is State.UP else logging.WARNING
+    def _changed(self, server: Server, transition: Transition) -> None:
+        level = logging.INFO if transition.new is State.UP else logging.WARNING
         log.log(
             level,
             "%s: server %s is %s, was %s: %s",
             self.name,
             server.name,
-            flip.new,
-            flip.old,
-            flip.reason,
+            transition.new,
+            transition.old,
+            transition.reason,
         )
-        if flip.new is State.DOWN and not flip.checked:
+        if transition.new is State.DOWN and not transition.checked:
             return
         settings = self.backend.settings
         checked = server.health.checked
         since = checked.since
 
         def still() -> bool:
-            return checked.state is flip.new and checked.since == since
+            return checked.state is transition.new and checked.since == since
 
-        if flip.new is State.DOWN:
+        if transition.new is State.DOWN:
             for session in list(self.sessions):
                 session.move_on(server)
             if settings.on_down == "close":
                 count = self.cut(server, SERVER_DOWN)
                 if count:
                     log.warning("%s: cut %d connections to %s", self.name, count, server.name)
-        elif flip.new is State.SICK and settings.on_down == "close":
+        elif transition.new is State.SICK and settings.on_down == "close":
             self._evict(server, SERVER_SICK, GRACE, still, partial(self.backend.pool.others_up, server), SPREAD)
-        elif flip.new is State.DRAINING:
+        elif transition.new is State.DRAINING:
             self._evict(server, DRAINED, settings.drain_timeout, still)
 
     def _evict(
@@ -373,7 +373,7 @@ def _view(server: Server, live: list[int], now: float) -> ServerView:
         connect_seconds=server.connect_seconds.view(),
         first_byte_seconds=server.first_byte_seconds.view(),
         checks=dict(server.checks),
-        flips_total=server.flips,
+        flips_total=server.transitions,
         replays_total=server.replays,
         cuts=dict(server.cuts),
     )

@@ -37,7 +37,7 @@ class Service:
         settings = replace(settings, servers=(replace(settings.servers[1], down=down),), health=health)
         pool = Pool(settings, "node", monotonic())
         self.tasks = Tasks()
-        self.backend = Backend("p", settings, pool, lambda server, flip: None, lambda server: None)
+        self.backend = Backend("p", settings, pool, lambda server, transition: None, lambda server: None)
         (self.server,) = pool.servers
 
     async def attend(self) -> Monitor:
@@ -107,7 +107,7 @@ def test_a_name_that_was_not_known_is_looked_up_by_and_by() -> None:
 
 
 def test_checks_begin_change_and_end_with_the_settings() -> None:
-    """Without them their verdict is forgotten; a new kind of them has to make up its own mind."""
+    """Without them what they said is forgotten; a new kind of them has to make up its own mind."""
     port = free_port()
     service = Service("127.0.0.1", port, TCP)
     health = service.server.health

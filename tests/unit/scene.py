@@ -25,11 +25,11 @@ class Scene:
         servers = tuple(ServerConfig(address=Address(*place), name=f"s{at}") for at, place in enumerate(places))
         proxy = replace(ProxyConfig(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
         self.bench = bench
-        self.flips: list[tuple[str, Transition]] = []
+        self.transitions: list[tuple[str, Transition]] = []
         self.failed: list[str] = []
         pool = Pool(proxy, "node", 0.0)
         self.backend = Backend(
-            "p", proxy, pool, lambda server, flip: self.flips.append((server.name, flip)),
+            "p", proxy, pool, lambda server, transition: self.transitions.append((server.name, transition)),
             lambda server: self.failed.append(server.name),
         )  # fmt: skip
         self.servers = pool.servers

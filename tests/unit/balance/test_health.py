@@ -1,4 +1,4 @@
-"""What is believed of a server: evidence in, state and flips out."""
+"""What is believed of a server: results in, state and transitions out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from lbproxy.balance.health import Health, Rules, Transition
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 
-Evidence = CheckResult | TrafficResult
 UP, SICK, DRAINING, DOWN = State.UP, State.SICK, State.DRAINING, State.DOWN
 
 LETTER = {UP: "u", SICK: "s", DRAINING: "l", DOWN: "d"}
 """Of a check and of a state; l is for leaving."""
 CHECKS = {letter: CheckResult(state, f"a check says {state.value}", state.value) for state, letter in LETTER.items()}
-SIGNS = {
+TRAFFIC = {
     "F": TrafficResult("connect refused"),
     "E": TrafficResult("reset before its first byte", answered=True),
     "C": TrafficResult(),
@@ -27,10 +26,10 @@ SIGNS = {
 
 
 def states(health: Health, story: str, step: float = 1.0, start: float = 0.0) -> str:
-    """Return the state after each piece of evidence of `story`, `step` seconds apart."""
+    """Return the state after each result of `story`, `step` seconds apart."""
     told = ""
     for at, letter in enumerate(story):
-        health.observe(CHECKS.get(letter) or SIGNS[letter], start + at * step)
+        health.observe(CHECKS.get(letter) or TRAFFIC[letter], start + at * step)
         told += LETTER[health.state]
     return told
 
@@ -139,7 +138,7 @@ def test_checks_clear_a_failed_connect_when_fail_timeout_is_over(story: str, exp
     assert health.reason in ("a check says up", "reset before its first byte", "a connection to it worked")
 
 
-def test_a_flip_names_the_witness_and_its_reason() -> None:
+def test_a_transition_names_the_witness_and_its_reason() -> None:
     """Only a change of state is one, and what it says is what the state shows afterwards."""
     health = Health(Rules(), 0.0)
     assert health.observe(CHECKS["d"], 1.0) is None
@@ -148,8 +147,8 @@ def test_a_flip_names_the_witness_and_its_reason() -> None:
     assert health.observe(CHECKS["d"], 3.0) is None
     assert health.observe(CHECKS["u"], 4.0) is None
     assert health.observe(CHECKS["u"], 5.0) == Transition(DOWN, UP, "a check says up", checked=True)
-    assert health.observe(SIGNS["F"], 6.0) == Transition(UP, DOWN, "connect refused", checked=False)
-    assert health.observe(SIGNS["C"], 7.0) == Transition(DOWN, UP, "a connection to it worked", checked=False)
+    assert health.observe(TRAFFIC["F"], 6.0) == Transition(UP, DOWN, "connect refused", checked=False)
+    assert health.observe(TRAFFIC["C"], 7.0) == Transition(DOWN, UP, "a connection to it worked", checked=False)
 
 
 def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> None:
@@ -157,7 +156,7 @@ def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> N
     health = Health(Rules(), 0.0)
     seen = []
     for at, letter in enumerate("ssFCuuss"):
-        health.observe(CHECKS.get(letter) or SIGNS[letter], float(at))
+        health.observe(CHECKS.get(letter) or TRAFFIC[letter], float(at))
         seen.append((LETTER[health.state], LETTER[health.checked.state], health.checked.since))
     assert seen == [
         ("u", "u", 0.0), ("s", "s", 1.0), ("d", "s", 1.0), ("s", "s", 1.0),
@@ -168,26 +167,26 @@ def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> N
 def test_checks_that_find_out_what_traffic_has_shown_are_told() -> None:
     """Connections are cut on the word of the checks, and new ones mostly notice a dead server before they do."""
     health = Health(Rules(), 0.0)
-    health.observe(SIGNS["F"], 1.0)
+    health.observe(TRAFFIC["F"], 1.0)
     assert health.observe(CHECKS["d"], 2.0) is None
     assert health.observe(CHECKS["d"], 3.0) == Transition(DOWN, DOWN, "a check says down", checked=True)
     assert (health.reason, health.since) == ("a check says down", 1.0)
     assert health.observe(CHECKS["d"], 4.0) is None
-    assert health.observe(SIGNS["F"], 5.0) is None
+    assert health.observe(TRAFFIC["F"], 5.0) is None
 
 
 def test_a_suspect_server_is_tried_once_per_fail_timeout() -> None:
     """One connection tries it; until that has worked the others keep away for as long again."""
     health = Health(Rules(fail_timeout=10.0), 0.0)
     assert not health.may_be_tried(0.0)
-    health.observe(SIGNS["F"], 0.0)
+    health.observe(TRAFFIC["F"], 0.0)
     assert [health.may_be_tried(at) for at in (1.0, 9.9, 10.0)] == [False, False, True]
     health.suspicion.begin_trial(10.0)
     assert [health.may_be_tried(at) for at in (10.0, 19.9, 20.0)] == [False, False, True]
     health.suspicion.begin_trial(20.0)
-    health.observe(SIGNS["F"], 21.0)
+    health.observe(TRAFFIC["F"], 21.0)
     assert [health.may_be_tried(at) for at in (30.0, 31.0)] == [False, True]
-    health.observe(SIGNS["C"], 32.0)
+    health.observe(TRAFFIC["C"], 32.0)
     assert not health.may_be_tried(100.0)
     assert health.state is UP
 
@@ -217,7 +216,7 @@ def test_each_fall_soon_after_the_last_asks_for_twice_as_many_rises() -> None:
     assert states(health, "uu", start=now + FLAP_WINDOW + 20) == "du"
 
 
-def test_the_first_outcome_says_more_than_that_nothing_was_seen() -> None:
+def test_the_first_check_says_more_than_that_nothing_was_seen() -> None:
     """`status` shows what the check said, and the next check is wanted soon until there was one."""
     health = Health(Rules(), 0.0)
     assert health.checked.unsettled
@@ -230,38 +229,38 @@ def test_the_first_outcome_says_more_than_that_nothing_was_seen() -> None:
     assert not health.checked.unsettled
 
 
-def test_without_checks_their_verdict_is_forgotten() -> None:
+def test_without_checks_what_they_said_is_forgotten() -> None:
     """A reload may switch them off; what traffic has shown stays."""
     health = Health(Rules(), 0.0)
     states(health, "dd")
-    flip = health.forget_checks(5.0)
-    assert flip is not None
-    assert (flip.old, flip.new, health.state) == (DOWN, UP, UP)
+    transition = health.forget_checks(5.0)
+    assert transition is not None
+    assert (transition.old, transition.new, health.state) == (DOWN, UP, UP)
     states(health, "ssF")
     health.forget_checks(6.0)
     assert health.state is DOWN
 
 
 @given(st.text("usldFECA", max_size=60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
-def test_flips_are_exactly_the_changes_of_state(story: str, rise: int, fall: int, max_fails: int) -> None:
-    """Whoever follows the flips knows the state; only a finding of the checks may repeat a down."""
+def test_transitions_are_exactly_the_changes_of_state(story: str, rise: int, fall: int, max_fails: int) -> None:
+    """Whoever follows the transitions knows the state; only a finding of the checks may repeat a down."""
     health = Health(Rules(rise=rise, fall=fall, max_fails=max_fails), 0.0)
     state = UP
     for at, letter in enumerate(story):
-        flip = health.observe(CHECKS.get(letter) or SIGNS[letter], float(at))
-        if flip is not None:
-            assert flip.old is state
-            assert flip.new is not flip.old or (flip.checked and flip.new is DOWN)
-            assert flip.checked == (letter in CHECKS)
-            assert flip.reason
-            state = flip.new
+        transition = health.observe(CHECKS.get(letter) or TRAFFIC[letter], float(at))
+        if transition is not None:
+            assert transition.old is state
+            assert transition.new is not transition.old or (transition.checked and transition.new is DOWN)
+            assert transition.checked == (letter in CHECKS)
+            assert transition.reason
+            state = transition.new
         assert health.state is state
         if max_fails == 0 and state is DOWN:
             assert "d" in story[: at + 1]
 
 
 @given(st.text("uslFECA", max_size=60))
-def test_enough_good_evidence_makes_any_server_up(story: str) -> None:
+def test_enough_good_results_make_any_server_up(story: str) -> None:
     """There is no state that a server cannot leave."""
     health = Health(Rules(), 0.0)
     states(health, story)

@@ -57,12 +57,12 @@ def take(pool: Pool, now: float = 0.0, tried: tuple[str, ...] = ()) -> str:
     return lease.server.name if lease else ""
 
 
-def mark(pool: Pool, name: str, outcome: CheckResult, now: float = 0.0) -> None:
+def mark(pool: Pool, name: str, result: CheckResult, now: float = 0.0) -> None:
     """Have the checks say so until it counts."""
     server = pool.find(name)
     assert server is not None
     for _ in range(8):
-        server.health.observe(outcome, now)
+        server.health.observe(result, now)
 
 
 def test_connections_are_counted_by_weight() -> None:
@@ -99,8 +99,8 @@ def test_a_place_counts_from_the_moment_of_choice_and_until_it_is_given_up() -> 
 def test_tiers_are_used_from_the_best_to_the_worst() -> None:
     """Each only when everything before it is full or tried; a server that was tried is not picked again."""
     pool = pool_of("up", one("spare", backup=True), "sick", "draining", "down")
-    for name, outcome in BAD.items():
-        mark(pool, name, outcome)
+    for name, result in BAD.items():
+        mark(pool, name, result)
     order: list[str] = []
     while name := take(pool, tried=tuple(order)):
         order.append(name)
@@ -251,7 +251,7 @@ def test_the_rules_come_from_the_settings() -> None:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Any order of picks, releases, evidence, reloads and operator's words."""
+    """Any order of picks, releases, results, reloads and operator's words."""
 
     leases = Bundle("leases")
 
@@ -298,13 +298,13 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(
         at=st.integers(0, 4),
-        evidence=st.sampled_from([UP, SICK, DRAINING, DOWN, TrafficResult("x"), TrafficResult(), EARLY_END]),
+        seen=st.sampled_from([UP, SICK, DRAINING, DOWN, TrafficResult("x"), TrafficResult(), EARLY_END]),
     )
-    def observe(self, at: int, evidence: CheckResult | TrafficResult) -> None:
+    def observe(self, at: int, seen: CheckResult | TrafficResult) -> None:
         """Something is learnt."""
         server = self.pool.servers[at % len(self.pool.servers)]
-        flip = server.health.observe(evidence, self.now)
-        if flip is not None and flip.new is State.UP:
+        transition = server.health.observe(seen, self.now)
+        if transition is not None and transition.new is State.UP:
             server.recovered_at = self.now
 
     @rule(at=st.integers(0, 4), manual=st.booleans())

@@ -37,16 +37,16 @@ def test_a_fresh_server_is_up() -> None:
     assert server.usable()
 
 
-@pytest.mark.parametrize("verdict", [state for state in State if state is not State.DISABLED])
-def test_its_state_is_that_of_its_health(verdict: State) -> None:
+@pytest.mark.parametrize("word", [state for state in State if state is not State.DISABLED])
+def test_its_state_is_that_of_its_health(word: State) -> None:
     """With the reason of the check that brought it about, and since when."""
     server = server_of()
     for now in (5.0, 6.0):
-        server.health.observe(CheckResult(verdict, "because", "x"), now)
+        server.health.observe(CheckResult(word, "because", "x"), now)
     state, reason, since = server.state()
-    assert (state, reason) == (verdict, "because")
-    assert since == (3.0 if verdict is State.UP else 6.0)
-    assert server.usable() == (verdict is State.UP)
+    assert (state, reason) == (word, "because")
+    assert since == (3.0 if word is State.UP else 6.0)
+    assert server.usable() == (word is State.UP)
 
 
 def test_what_the_operator_and_the_file_say_comes_before_health() -> None:

@@ -55,25 +55,25 @@ def test_a_hurried_check_comes_after_a_second_or_the_interval(interval: float, e
 
 
 class Run:
-    """A checker at work on ports of this machine; `outcomes` and `times` grow."""
+    """A checker at work on ports of this machine; `results` and `times` grow."""
 
     def __init__(self, health: HealthConfig, endpoints: Callable[[], list[Endpoint]]) -> None:
-        self.outcomes: list[CheckResult] = []
+        self.results: list[CheckResult] = []
         self.times: list[float] = []
         self.unsettled = False
         self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoints, self._observe)
         self._heard = asyncio.Event()
 
-    def _observe(self, outcome: CheckResult) -> bool:
-        self.outcomes.append(outcome)
+    def _observe(self, result: CheckResult) -> bool:
+        self.results.append(result)
         self.times.append(asyncio.get_running_loop().time())
         self._heard.set()
         return self.unsettled
 
     async def heard(self, count: int) -> None:
-        """Wait until there are `count` outcomes."""
+        """Wait until there are `count` results."""
         async with asyncio.timeout(10 * FACTOR):
-            while len(self.outcomes) < count:
+            while len(self.results) < count:
                 self._heard.clear()
                 await self._heard.wait()
 
@@ -115,11 +115,11 @@ def test_checks_go_on_for_ever_and_follow_the_server() -> None:
             run = Run(often(), at(number))
             async with running(run):
                 await run.heard(2)
-                assert set(run.outcomes) == {UP}
+                assert set(run.results) == {UP}
         run = Run(often(), at(number))
         async with running(run):
             await run.heard(2)
-        assert set(run.outcomes) == {REFUSED}
+        assert set(run.results) == {REFUSED}
 
     uvloop.run(main())
 
@@ -159,7 +159,7 @@ def test_pokes_without_end_do_not_ask_more_often_than_allowed() -> None:
             run = Run(often(), at(number))
             async with running(run):
                 async with asyncio.timeout(10 * FACTOR):
-                    while len(run.outcomes) < 8:
+                    while len(run.results) < 8:
                         run.checker.hurry()
                         await asyncio.sleep(0.001)
             elapsed = run.times[-1] - run.times[0]
@@ -178,7 +178,7 @@ def test_the_best_address_speaks_for_the_server() -> None:
                 run = Run(often(), at(*ports))
                 async with running(run):
                     await run.heard(1)
-                assert run.outcomes[0] == expected
+                assert run.results[0] == expected
 
     uvloop.run(main())
 
@@ -193,9 +193,9 @@ def test_a_server_without_an_address_is_down() -> None:
             async with running(run):
                 await run.heard(1)
                 known.append(number)
-                await run.heard(len(run.outcomes) + 2)
-            assert run.outcomes[0] == CheckResult(State.DOWN, "its name does not resolve", "dns")
-            assert run.outcomes[-1] == UP
+                await run.heard(len(run.results) + 2)
+            assert run.results[0] == CheckResult(State.DOWN, "its name does not resolve", "dns")
+            assert run.results[-1] == UP
 
     uvloop.run(main())
 
@@ -237,7 +237,7 @@ def test_a_question_that_hangs_delays_no_other() -> None:
             free = Run(often(), at(live))
             async with running(stuck), running(free):
                 await free.heard(5)
-                assert stuck.outcomes == []
+                assert stuck.results == []
 
     uvloop.run(main())
 
@@ -253,13 +253,13 @@ def test_what_could_not_be_asked_is_not_observed(caplog: pytest.LogCaptureFixtur
                 await run.heard(1)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
                 try:
-                    before = len(run.outcomes)
+                    before = len(run.results)
                     await asyncio.sleep(0.5)
-                    assert len(run.outcomes) == before
+                    assert len(run.results) == before
                 finally:
                     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
                 await run.heard(before + 1)
-            assert set(run.outcomes) == {UP}
+            assert set(run.results) == {UP}
 
     with caplog.at_level(logging.WARNING, "lbproxy"):
         uvloop.run(main())

@@ -1,4 +1,4 @@
-"""The one door for evidence: what it makes of it, and who hears."""
+"""The one door for what is seen of a server: what it makes of it, and who hears."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def scene() -> Iterator[Scene]:
     bench.close()
 
 
-def flips(scene: Scene) -> list[tuple[str, State, bool]]:
+def transitions(scene: Scene) -> list[tuple[str, State, bool]]:
     """Return who has become what, and whether checks have found it."""
-    return [(name, flip.new, flip.checked) for name, flip in scene.flips]
+    return [(name, transition.new, transition.checked) for name, transition in scene.transitions]
 
 
-def test_every_failure_of_traffic_is_passed_on_and_only_a_flip_is_told(scene: Scene) -> None:
+def test_every_failure_of_traffic_is_passed_on_and_only_a_change_is_told(scene: Scene) -> None:
     """A check or a look-up can be brought forward before the server counts as down."""
     server = scene.servers[0]
     scene.backend.observe(server, TrafficResult("connect refused"), 1.0)
-    assert (scene.failed, flips(scene)) == (["s0"], [])
+    assert (scene.failed, transitions(scene)) == (["s0"], [])
     scene.backend.observe(server, TrafficResult("connect refused"), 2.0)
-    assert (scene.failed, flips(scene)) == (["s0", "s0"], [("s0", DOWN, False)])
+    assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, False)])
     scene.backend.observe(server, TrafficResult(), 3.0)
-    assert (scene.failed, flips(scene)) == (["s0", "s0"], [("s0", DOWN, False), ("s0", UP, False)])
-    assert (server.flips, scene.servers[1].flips) == (2, 0)
+    assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, False), ("s0", UP, False)])
+    assert (server.transitions, scene.servers[1].transitions) == (2, 0)
 
 
 def test_what_a_check_says_is_not_a_failure_of_traffic(scene: Scene) -> None:
     """Or a check that fails would bring the next one forward, and that the next."""
     for now in (1.0, 2.0):
         scene.backend.observe(scene.servers[0], CHECKED_DOWN, now)
-    assert (scene.failed, flips(scene)) == ([], [("s0", DOWN, True)])
+    assert (scene.failed, transitions(scene)) == ([], [("s0", DOWN, True)])
 
 
 def test_slow_start_counts_from_the_recovery(scene: Scene) -> None:
-    """And not from a flip to anything else."""
+    """And not from a change to anything else."""
     server = scene.servers[0]
     for now in (1.0, 2.0):
         scene.backend.observe(server, CHECKED_DOWN, now)
@@ -61,7 +61,7 @@ def test_slow_start_counts_from_the_recovery(scene: Scene) -> None:
     assert 3.0 <= server.recovered_at <= 6.0
 
 
-def test_without_checks_their_verdict_is_forgotten_and_that_of_traffic_is_not(scene: Scene) -> None:
+def test_without_checks_what_they_said_is_forgotten_and_what_traffic_said_is_not(scene: Scene) -> None:
     """The reason that is shown is not one that no longer holds."""
     checked, suspect = scene.servers
     for server in (checked, suspect):
@@ -73,9 +73,9 @@ def test_without_checks_their_verdict_is_forgotten_and_that_of_traffic_is_not(sc
     scene.backend.uncheck(suspect, 5.0)
     assert scene.states() == [UP, DOWN]
     assert checked.health.reason != "port closed"
-    told = len(scene.flips)
+    told = len(scene.transitions)
     scene.backend.uncheck(checked, 6.0)
-    assert len(scene.flips) == told
+    assert len(scene.transitions) == told
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
@@ -97,4 +97,4 @@ def test_a_connection_that_has_been_answered_or_was_left_by_its_client_counts_ag
     for answered, blamed in ((True, True), (True, False), (False, False)):
         for now in (1.0, 2.0, 3.0):
             scene.backend.ended(scene.servers[0], answered, blamed, "rst", now)
-    assert (scene.flips, scene.failed, scene.servers[0].failures) == ([], [], {})
+    assert (scene.transitions, scene.failed, scene.servers[0].failures) == ([], [], {})

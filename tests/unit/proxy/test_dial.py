@@ -88,7 +88,7 @@ def test_the_first_choice_is_connected_and_counted_once(bench: Bench) -> None:
     assert sum(scene.servers[0].connect_seconds.counts) == 1
     caller.attempts[0].lease.release()
     assert scene.idle()
-    assert (scene.flips, scene.failed) == ([], [])
+    assert (scene.transitions, scene.failed) == ([], [])
 
 
 def test_a_refused_connect_moves_on_at_once_and_is_remembered(bench: Bench) -> None:

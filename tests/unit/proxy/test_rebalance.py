@@ -54,7 +54,7 @@ class Place:
         self.clients: list[Client] = []
         self.asked: list[float] = []
         self.serving = True
-        backend = Backend("p", proxy, self.pool, lambda server, flip: None, lambda server: None)
+        backend = Backend("p", proxy, self.pool, lambda server, transition: None, lambda server: None)
         self.rebalancer = Rebalancer(backend, self._quiet, lambda: self.serving, Random(7))
 
     def _quiet(self, server: object, seconds: float) -> list[Client]:
@@ -65,16 +65,16 @@ class Place:
         """Have so many clients connect."""
         self.clients += [Client(self, busy) for _ in range(count)]
 
-    def check(self, name: str, verdict: State) -> None:
+    def check(self, name: str, state: State) -> None:
         """Have the checks say so until it counts; what is down loses its clients to the others."""
         server = self.pool.find(name)
         assert server is not None
         for _ in range(3):
-            server.health.observe(CheckResult(verdict, "told", "told"), self.now)
-        if verdict is State.UP:
+            server.health.observe(CheckResult(state, "told", "told"), self.now)
+        if state is State.UP:
             server.recovered_at = self.now
         for client in self.clients:
-            if client.lease.server is server and verdict is State.DOWN:
+            if client.lease.server is server and state is State.DOWN:
                 client.lease.release()
                 client.arrive()
 
