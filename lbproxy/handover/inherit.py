@@ -120,8 +120,8 @@ def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: C
         if parcel.server_fd >= 0:
             server = next((s for s in frontend.backend.pool.servers if s.key == parcel.server), None)
             server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, poller.now))
-        session = parcels.revive(parcel, poller, frontend.backend, server, frontend.on_end)
-        frontend.take_in(session)
+        session = parcels.revive(parcel, poller, frontend.backend, server, frontend.sessions.on_end)
+        frontend.sessions.take_in(session)
         adopted.append(AtRest(session, parcel.flight))
     for (proxy, _, _), server in strangers.items():
         proxy_of(proxy).retire(server)

@@ -24,8 +24,9 @@ from lbproxy.process.identity import node_id
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxies import Proxies
-from lbproxy.proxy.proxy import SHUTDOWN
+from lbproxy.proxy.proxy import Shared
 from lbproxy.proxy.rebalance import sum_up
+from lbproxy.proxy.sessions import SHUTDOWN
 from lbproxy.status.snapshot import ConnectionView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
 
@@ -43,7 +44,7 @@ class App:
         self._config = config
         self._sockets = dict(inherited.listeners)  # those that listen, and are no proxy's yet
         self._limit = ConnectionLimit(0)  # `prepare` finds out
-        self._proxies = Proxies(poller, self._limit, self._monitor)
+        self._proxies = Proxies(Shared(poller, self._limit, self._monitor, self._unkept))
         self.handover = Custody(self._proxies, poller, inherited, store)
         self._known: Known = {}
         self._tasks = Tasks()
@@ -77,7 +78,6 @@ class App:
             sock.close()
             self.handover.not_listening(address)
         self._sockets.clear()
-        self._settle(self._config)
         self.handover.thaw()
 
     async def apply(self, config: Config) -> list[str]:
@@ -95,7 +95,6 @@ class App:
                 self._proxies.open(name, settings, node_id(config))
         self._listen(config)
         self._proxies.keep(config.proxies)
-        self._settle(config)
         self._config = config
         self._generation += 1
         return plan.lines()
@@ -122,13 +121,11 @@ class App:
             holder.close_listener(address)
             self.handover.not_listening(address)
 
-    def _settle(self, config: Config) -> None:
-        for proxy in self._proxies.all():
-            proxy.log_access = config.log.access
-            proxy.unkept = self.handover.forget
-
     def _monitor(self, backend: Backend, server: Server) -> Monitor:
         return Monitor(self._tasks, backend, server, self._known)
+
+    def _unkept(self, slot: int) -> None:
+        self.handover.forget(slot)
 
     async def snapshot(self) -> Snapshot:
         """Return the state of everything; its `config` part is filled in by the caller."""

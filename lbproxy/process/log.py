@@ -32,7 +32,6 @@ _STDERR: Final = 2  # by number: where it was closed, `sys.stderr` is None
 _LAST_WORDS: Final = 0.3
 """Seconds that the end of the process may be put off so that its last lines are read."""
 ACCESS = "lbproxy.access"
-_OFF = logging.CRITICAL + 1
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -59,7 +58,9 @@ def setup(settings: Log, stream: Stream | None = None) -> None:
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(_LEVELS[settings.level])
-    logging.getLogger(ACCESS).setLevel(logging.INFO if settings.access else _OFF)
+    access = logging.getLogger(ACCESS)
+    access.setLevel(logging.INFO)
+    access.disabled = not settings.access
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it announces every event of the directory at info
 
 

@@ -1,11 +1,6 @@
-"""Taking connections off a server: all at once, or after a while and spread over a few seconds.
+"""Taking connections off a server: all at once, or spread over a few seconds.
 
-    down       at once, with a reset: nothing will ever come from there, and the client should reconnect now
-    sick       after GRACE, only while another server is up, spread over SPREAD: it still answers, and may recover
-    draining   when drain_timeout is over: until then the server or the clients end them themselves
-    removed    likewise
-
-An eviction whose reason has gone away by the time it is due does nothing.
+An eviction whose reason has gone away by the time it is due does nothing. When it is due is up to who plans it.
 """
 
 from __future__ import annotations
@@ -15,15 +10,14 @@ from typing import Final, Protocol
 
 from lbproxy.net.timers import NEVER, Timer
 
-GRACE: Final = 15.0
-"""Seconds a server may be sick before its connections are moved off: a restarting etcd member is back by then, and
-the 40 s after which a silent node is NotReady are not over."""
-SPREAD: Final = 3.0
 _STEP: Final = 0.1
+"""Seconds between two shares of an eviction that is spread."""
+_ASK_AGAIN: Final = 1.0
+"""Seconds between two looks while it may not begin."""
 
 
 class Cuttable(Protocol):
-    """A session, as far as an eviction needs one."""
+    """A session, as far as those need one who take it off its server."""
 
     def cut(self, reason: str) -> None:
         """Close both sides with a reset."""
@@ -60,7 +54,7 @@ class Eviction(Timer):
             return NEVER
         if not self._may():
             self._ends = NEVER
-            return now + 1.0
+            return now + _ASK_AGAIN
         victims = list(self._victims())
         if self._ends == NEVER:
             self._ends = now + self._spread

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from socket import SocketType
 
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.server import Server
 from lbproxy.config.model import Address, ProxyConfig
-from lbproxy.net.poller import Poller
-from lbproxy.proxy.backend import Backend
-from lbproxy.proxy.listener import ConnectionLimit
-from lbproxy.proxy.proxy import Proxy, ServerMonitor
+from lbproxy.proxy.proxy import Proxy, Shared
 from lbproxy.proxy.session import Session
 
 
 class Proxies:
-    """Makes proxies, which share a poller and a connection limit, and keeps them until they have ended.
+    """Makes proxies, and keeps them until they have ended."""
 
-    `monitor` makes what looks after a server.
-    """
-
-    def __init__(
-        self, poller: Poller, limit: ConnectionLimit, monitor: Callable[[Backend, Server], ServerMonitor]
-    ) -> None:
+    def __init__(self, shared: Shared) -> None:
         self.named: dict[str, Proxy] = {}
         """Those in force, in the order of the file."""
         self._leaving: list[Proxy] = []
-        self._poller = poller
-        self._limit = limit
-        self._monitor = monitor
+        self._shared = shared
 
     def open(self, name: str, settings: ProxyConfig, node_id: str) -> None:
         """Put a new proxy in force."""
@@ -40,7 +29,7 @@ class Proxies:
         kept = {name: self.named.pop(name) for name in names}
         for proxy in self.named.values():
             proxy.leave()
-        self._leaving = [each for each in (*self._leaving, *self.named.values()) if each.sessions]
+        self._leaving = [each for each in (*self._leaving, *self.named.values()) if len(each.sessions)]
         self.named = kept
 
     def of(self, name: str) -> Proxy:
@@ -52,8 +41,7 @@ class Proxies:
         return self._leaving[-1]
 
     def _make(self, name: str, settings: ProxyConfig, node_id: str) -> Proxy:
-        pool = Pool(settings, node_id, self._poller.now)
-        return Proxy(name, settings, self._poller, self._limit, pool, self._monitor)
+        return Proxy(name, settings, Pool(settings, node_id, self._shared.poller.now), self._shared)
 
     def all(self) -> list[Proxy]:
         """Return all, those in force first."""
@@ -97,4 +85,4 @@ class Proxies:
     def close(self, reason: str) -> None:
         """Cut every connection."""
         for proxy in self.all():
-            proxy.close(reason)
+            proxy.sessions.close(reason)

@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 from lbproxy.balance.server import Server
 from lbproxy.net.timers import NEVER, Timer
 from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.evict import Cuttable
+from lbproxy.proxy.sessions import REBALANCED
 
 log = logging.getLogger(__name__)
 
-REBALANCED: Final = "rebalance"
 _LOOK: Final = 1.0
 """Seconds between two looks while there is nothing to do, and between two rounds at least."""
 _JITTER: Final = 0.5
@@ -78,13 +79,6 @@ def sum_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for each in counts:
         total.update(each)
     return dict(total)
-
-
-class Cuttable(Protocol):
-    """A session, as far as a rebalancer needs one."""
-
-    def cut(self, reason: str) -> None:
-        """Close both sides with a reset."""
 
 
 class Rebalancer(Timer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 from lbproxy.balance.health import Transition
@@ -13,6 +14,7 @@ from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxies import Proxies
+from lbproxy.proxy.proxy import Shared
 from tests.unit.relay.hand import Bench
 
 Where = tuple[str, int]
@@ -80,10 +82,10 @@ class Unwatched:
 class House:
     """Proxies on a bench, each in front of a server of its own that listens."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, unkept: Callable[[int], None] = lambda slot: None) -> None:
         self.bench = bench
         self.limit = ConnectionLimit(100)
-        self.proxies = Proxies(bench.poller, self.limit, Unwatched)
+        self.proxies = Proxies(Shared(bench.poller, self.limit, Unwatched, unkept))
         self.behind: dict[str, socket.socket] = {}
 
     def open(self, name: str, **settings: object) -> socket.socket:
@@ -102,7 +104,7 @@ class House:
         (address,) = proxy.listeners
         client = self.bench.keep(socket.create_connection((address.host, address.port)))
         before = set(proxy.sessions)
-        self.bench.loop.until(lambda: any(each.link for each in proxy.sessions - before), "the client is served")
+        self.bench.loop.until(lambda: any(each.link for each in set(proxy.sessions) - before), "the client is served")
         server = self.bench.keep(self.behind[name].accept()[0])
         client.setblocking(False)
         server.setblocking(False)

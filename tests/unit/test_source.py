@@ -33,12 +33,10 @@ def _name(path: Path) -> str:
 PENDING = {
     "lbproxy/net/_syscalls.c",
     "lbproxy/process/daemon.py",
-    "lbproxy/proxy/proxy.py",
     "lbproxy/proxy/session.py",
     "process.daemon",
     "process.worker",
     "status.metrics",
-    "proxy.proxy",
     "proxy.session",
 }
 """To be split."""

@@ -21,13 +21,11 @@ class Process:
     """A process with one proxy `p`, and what it has from the one before it."""
 
     def __init__(self, bench: Bench, inherited: Inherited, shelf: Shelf | None) -> None:
-        self.house = House(bench)
+        self.house = House(bench, lambda slot: self.custody.forget(slot))
         self.listener = self.house.open("p")
         self.custody = Custody(self.house.proxies, bench.poller, inherited, shelf)
         self.custody.prepare(50)
         self.custody.adopt()
-        for proxy in self.house.proxies.all():
-            proxy.unkept = self.custody.forget
         self.custody.thaw()
 
     def sessions(self) -> list[Session]:

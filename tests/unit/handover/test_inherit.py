@@ -16,7 +16,7 @@ from lbproxy.handover.keeper import CARRIER, CONFIG, MARKS
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
 from lbproxy.proxy.listener import ConnectionLimit
-from lbproxy.proxy.proxy import Proxy
+from lbproxy.proxy.proxy import Proxy, Shared
 from tests.unit.relay.hand import Bench, ended, stuff, take
 from tests.unit.scene import Unwatched
 
@@ -114,7 +114,7 @@ class Node:
         """Configure a proxy."""
         settings = ProxyConfig(listen=(), servers=servers, drain_timeout=5.0)
         pool = Pool(settings, "node", 0.0)
-        self.proxies[name] = Proxy(name, settings, self.bench.poller, ConnectionLimit(100), pool, Unwatched)
+        self.proxies[name] = Proxy(name, settings, pool, Shared(self.bench.poller, ConnectionLimit(100), Unwatched))
         return self.proxies[name]
 
     def left(self, proxy: str = "p", server: str = "m1") -> tuple[Parcel, socket.socket, socket.socket]:
@@ -134,8 +134,8 @@ class Node:
 
     def close(self) -> None:
         """Cut everything."""
-        for frontend in self.proxies.values():
-            frontend.close("over")
+        for proxy in self.proxies.values():
+            proxy.sessions.close("over")
         self.marks.close()
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.net.timers import NEVER
-from lbproxy.proxy.evict import SPREAD, Eviction
+from lbproxy.proxy.evict import Eviction
+from lbproxy.proxy.reaction import SPREAD
 
 
 class Victim:

@@ -15,7 +15,8 @@ from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig, Rebalance, ServerConfig
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
-from lbproxy.proxy.rebalance import REBALANCED, Load, Rebalancer, pace, sum_up, surplus
+from lbproxy.proxy.rebalance import Load, Rebalancer, pace, sum_up, surplus
+from lbproxy.proxy.sessions import REBALANCED
 
 LOADS = st.lists(st.builds(Load, st.integers(0, 80), st.integers(1, 10)), min_size=2, max_size=5)
 

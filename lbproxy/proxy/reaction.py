@@ -1,0 +1,105 @@
+"""What becomes of a server's connections when something happens to it.
+
+    down       cut at once, with a reset, if `on_down` says so: nothing will ever come from there, and the client
+               should reconnect now. Only what checks say cuts; traffic's own suspicion costs nobody a connection
+    sick       taken off after GRACE, only while another server is up, spread over SPREAD: it still answers, and may
+               recover
+    draining   cut when drain_timeout is over: until then the server or the clients end them themselves
+    removed    likewise
+
+A client that has not had a byte from a server that is down or removed turns to another one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from lbproxy.balance.health import Transition
+from lbproxy.balance.server import Server
+from lbproxy.balance.state import State
+from lbproxy.net.poller import Poller
+from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.evict import Eviction
+from lbproxy.proxy.sessions import DRAINED, REMOVED, SERVER_DOWN, SERVER_SICK, Sessions
+
+log = logging.getLogger("lbproxy.proxy")
+
+GRACE: Final = 15.0
+"""Seconds a server may be sick before its connections are moved off: a restarting etcd member is back by then, and
+the 40 s after which a silent node is NotReady are not over."""
+SPREAD: Final = 3.0
+"""Seconds over which they are moved."""
+
+
+class Reaction:
+    """Acts on the sessions of one proxy."""
+
+    def __init__(self, poller: Poller, backend: Backend, sessions: Sessions) -> None:
+        self._poller = poller
+        self._backend = backend
+        self._sessions = sessions
+
+    def changed(self, server: Server, transition: Transition) -> None:
+        """Called when the state of `server` has changed."""
+        level = logging.INFO if transition.new is State.UP else logging.WARNING
+        log.log(
+            level,
+            "%s: server %s is %s, was %s: %s",
+            self._backend.name,
+            server.name,
+            transition.new,
+            transition.old,
+            transition.reason,
+        )
+        if transition.new is State.DOWN and transition.checked:
+            self._down(server)
+        elif transition.new is State.SICK and self._backend.settings.on_down == "close":
+            self._sick(server)
+        elif transition.new is State.DRAINING:
+            self._drain(server, self._still(server, State.DRAINING))
+
+    def _down(self, server: Server) -> None:
+        self._sessions.move_on(server)
+        if self._backend.settings.on_down == "close":
+            count = self._sessions.cut(server, SERVER_DOWN)
+            if count:
+                log.warning("%s: cut %d connections to %s", self._backend.name, count, server.name)
+
+    def _sick(self, server: Server) -> None:
+        still = self._still(server, State.SICK)
+        may = partial(self._backend.pool.others_up, server)
+        self._later(GRACE, Eviction(SERVER_SICK, partial(self._sessions.of, server), still, may, SPREAD))
+
+    def _drain(self, server: Server, still: Callable[[], bool]) -> None:
+        victims = partial(self._sessions.of, server)
+        self._later(self._backend.settings.drain_timeout, Eviction(DRAINED, victims, still))
+
+    def _still(self, server: Server, state: State) -> Callable[[], bool]:
+        """Return a function that says whether `server` has been in the checks' `state` without a break since now."""
+        checked = server.health.checked
+        since = checked.since
+        return lambda: checked.state is state and checked.since == since
+
+    def _later(self, seconds: float, eviction: Eviction) -> None:
+        self._poller.at(eviction, self._poller.now + seconds)
+
+    def set_drain(self, server: Server, drain: bool) -> None:
+        """Take `server` out of rotation by the operator's word, or put it back."""
+        if drain and not server.manual:
+            server.drained_at = since = self._poller.now
+            self._drain(server, lambda: server.manual and server.drained_at == since)
+        elif not drain and server.manual:
+            server.recovered_at = self._poller.now
+        server.manual = drain
+        how = "drained" if drain else "made ready"
+        log.info("%s: server %s %s by the operator", self._backend.name, server.name, how)
+
+    def retire(self, server: Server) -> None:
+        """Let the connections of a removed server live on for drain_timeout, then cut them."""
+        if server.connections:
+            victims = partial(self._sessions.of, server)
+            self._later(self._backend.settings.drain_timeout, Eviction(REMOVED, victims, lambda: True))
+        self._sessions.move_on(server)

@@ -1,0 +1,169 @@
+"""The connections of one proxy: let in, found by their server, cut, and counted and told of when they are over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from socket import SocketType
+from typing import Any, Final
+
+from lbproxy.balance.server import Server
+from lbproxy.net import sockets as socks
+from lbproxy.net.closing import reset
+from lbproxy.net.poller import Poller
+from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.listener import ConnectionLimit
+from lbproxy.proxy.session import NO_SERVER, UNREACHABLE, Session
+
+log = logging.getLogger("lbproxy.proxy")
+access: Final = logging.getLogger("lbproxy.access")
+"""One line per connection that is over; `process.log` disables it where none is wanted."""
+
+MAX_CONNECTIONS: Final = "max_connections"
+SHUTDOWN: Final = "shutdown"
+SERVER_DOWN: Final = "server_down"
+SERVER_SICK: Final = "server_sick"
+DRAINED: Final = "drained"
+REMOVED: Final = "removed"
+REBALANCED: Final = "rebalance"
+_CUTS: Final = (SERVER_DOWN, SERVER_SICK, DRAINED, REMOVED, REBALANCED)
+"""What lbproxy decides itself, and therefore counts per server."""
+_COMPLAIN_EVERY: Final = 1.0
+
+
+class Sessions:
+    """The open connections, and the counts of all there have been since the process began.
+
+    `unkept` is called with the slot of each that somebody else held too (`Link.kept`) and that is over.
+    """
+
+    def __init__(self, poller: Poller, backend: Backend, limit: ConnectionLimit, unkept: Callable[[int], None]) -> None:
+        self._poller = poller
+        self._backend = backend
+        self._limit = limit
+        self._unkept = unkept
+        self._open: set[Session] = set()
+        self._complained_at = -_COMPLAIN_EVERY
+        self._unsaid = 0
+        self.on_end: Final = self._ended
+        """What a session of this proxy calls at its end."""
+        self.total = 0
+        self.closed: dict[str, int] = {}
+        """By reason."""
+        self.rejected: dict[str, int] = {}
+        """Clients that were not served, by reason."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Session]:
+        """Yield those that are open now, of which any may end meanwhile."""
+        return iter(list(self._open))
+
+    def accept(self, client: SocketType, peer: tuple[Any, ...]) -> None:
+        """Serve a client that a listener has let in, or turn it away."""
+        self.total += 1
+        most = self._backend.max_connections
+        if most and len(self._open) >= most:
+            _count(self.rejected, MAX_CONNECTIONS)
+            reset(client)
+            client.close()
+            self._limit.left()
+            return
+        session = Session(self._poller, self._backend, client, peer, self.on_end)
+        self._open.add(session)
+        session.start()
+
+    def take_in(self, session: Session) -> None:
+        """Count in a connection that was another process's, made with `on_end`."""
+        self._open.add(session)
+        self._limit.open += 1
+
+    def of(self, server: Server) -> Iterator[Session]:
+        """Return those that are connected to `server`."""
+        return (session for session in self if session.server is server)
+
+    def quiet(self, server: Server, seconds: float) -> Iterator[Session]:
+        """Return those of `server` on which no byte has moved for so long."""
+        return (each for each in self.of(server) if each.link is not None and each.link.idle() >= seconds)
+
+    def cut(self, server: Server, reason: str) -> int:
+        """Cut every connection to `server`; returns how many."""
+        victims = list(self.of(server))
+        for session in victims:
+            session.cut(reason)
+        return len(victims)
+
+    def close(self, reason: str) -> None:
+        """Cut everything."""
+        for session in self:
+            session.cut(reason)
+
+    def move_on(self, server: Server) -> None:
+        """Turn those elsewhere that are at `server` and have not had a byte from it."""
+        for session in self:
+            session.move_on(server)
+
+    def refresh(self) -> None:
+        """Have new settings take effect on live connections."""
+        for session in self:
+            session.refresh()
+
+    def welcome_back(self, servers: list[Server]) -> None:
+        """Count connections that a server still has from before it was removed as its own again: it may keep them."""
+        added = {server.key: server for server in servers}
+        for session in self._open:
+            lease = session.lease
+            server = added.get(lease.server.key) if lease is not None else None
+            if server is not None and lease is not None:
+                lease.server.connections -= 1
+                lease.server = server
+                server.connections += 1
+
+    def _ended(self, session: Session, reason: str, why: str) -> None:
+        self._open.discard(session)
+        self._limit.left()
+        link = session.link
+        if link is not None and link.kept:
+            self._unkept(link.kept)
+        moved = session.bytes_moved()
+        server = session.server
+        if server is not None:
+            server.bytes_in += moved[0]
+            server.bytes_out += moved[1]
+            if reason in _CUTS:
+                _count(server.cuts, reason)
+        if reason in (UNREACHABLE, NO_SERVER):
+            _count(self.rejected, reason)
+            self._complain(why)
+        else:
+            _count(self.closed, reason)
+        if not access.disabled:
+            self._tell(session, reason)
+
+    def _tell(self, session: Session, reason: str) -> None:
+        to_server, to_client = session.bytes_moved()
+        server = session.server
+        access.info(
+            "%s %s -> %s %.3fs in=%d out=%d %s",
+            self._backend.name,
+            socks.name(session.peer),
+            server.name if server is not None else "-",
+            self._poller.now - session.born,
+            to_server,
+            to_client,
+            reason,
+        )
+
+    def _complain(self, why: str) -> None:
+        now = self._poller.now
+        if now - self._complained_at < _COMPLAIN_EVERY:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
+        log.warning("%s: a client could not be served: %s%s", self._backend.name, why, more)
+        self._complained_at, self._unsaid = now, 0
+
+
+def _count(counts: dict[str, int], what: str) -> None:
+    counts[what] = counts.get(what, 0) + 1

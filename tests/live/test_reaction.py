@@ -1,0 +1,83 @@
+"""What becomes of connections when something happens to their server."""
+
+from __future__ import annotations
+
+from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.state import State
+from lbproxy.balance.suspicion import TrafficResult
+from lbproxy.config.model import Address, ServerConfig
+from lbproxy.proxy.reaction import GRACE, SPREAD
+from lbproxy.proxy.sessions import REMOVED
+from tests.live.place import Place
+from tests.unit.relay.hand import ended, reset
+
+
+def test_a_drained_server_is_cut_when_its_time_is_over_and_not_if_it_was_made_ready(place: Place) -> None:
+    """Drained, made ready and drained again: the time begins anew."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    spared, drained = (place.server(name) for name in ("s0", "s1"))
+    for server in (spared, drained):
+        place.proxy.set_drain(server, True)
+    place.proxy.set_drain(spared, False)
+    place.loop.until(lambda: ended(clients["s1"]) == "rst")
+    assert (ended(clients["s0"]), drained.cuts, spared.cuts) == ("open", {"drained": 1}, {})
+    _, _, name = place.linked()
+    assert name == "s0"
+
+
+def test_a_server_that_checks_find_down_is_cut_at_once_unless_its_connections_are_to_be_kept(place: Place) -> None:
+    """on_down: close, or keep."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    down = CheckResult(State.DOWN, "port closed", "refused")
+    place.proxy.backend.observe(place.server("s0"), down, 1.0)
+    place.loop.until(lambda: ended(clients["s0"]) == "rst")
+    place.go_over(on_down="keep")
+    place.proxy.backend.observe(place.server("s1"), down, 2.0)
+    place.loop.settle()
+    assert ended(clients["s1"]) == "open"
+    assert [each.state for each in place.proxy.view(0.0).servers] == ["down", "down"]
+
+
+def test_a_server_that_only_clients_suspect_keeps_its_connections(place: Place) -> None:
+    """What one client has met is no reason to cut those of others."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    place.proxy.backend.observe(place.server("s0"), TrafficResult("refused"), 1.0)
+    assert [each.state for each in place.proxy.view(0.0).servers] == ["down", "up"]
+    place.later(GRACE + SPREAD + 1)
+    assert ended(clients["s0"]) == "open"
+
+
+def test_a_sick_server_is_left_after_a_while_and_only_while_another_one_is_up(place: Place) -> None:
+    """It still answers and may recover, and it may be the only one that answers at all."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    for name in ("s0", "s1"):
+        place.proxy.backend.observe(place.server(name), CheckResult(State.SICK, "500", "http_500"), 1.0)
+    place.later(GRACE + SPREAD + 1)
+    assert [ended(client) for client in clients.values()] == ["open", "open"]
+    place.proxy.backend.observe(place.server("s1"), CheckResult(State.UP, "ok", "ok"), 2.0)
+    place.later(GRACE + 2 * SPREAD)
+    assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
+    assert place.server("s0").cuts == {"server_sick": 1}
+
+
+def test_a_sick_server_that_recovers_in_time_keeps_its_connections(place: Place) -> None:
+    """The eviction was planned, and its reason has gone."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    for now, state in ((1.0, State.SICK), (2.0, State.UP)):
+        place.proxy.backend.observe(place.server("s0"), CheckResult(state, "500", "http_500"), now)
+    place.later(GRACE + SPREAD + 1)
+    assert ended(clients["s0"]) == "open"
+
+
+def test_a_removed_server_is_cut_when_its_time_is_over_unless_it_is_back(place: Place) -> None:
+    """With it come its connections, counted as its own again."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    first, _ = place.settings.servers
+    place.go_over(servers=(ServerConfig(address=Address("127.0.0.1", 1)),))
+    place.go_over(servers=(first,))
+    assert place.server("s0").connections == 1
+    place.loop.until(lambda: ended(clients["s1"]) == "rst")
+    assert place.proxy.view(0.0).closed == {REMOVED: 1}
+    assert ended(clients["s0"]) == "open"
+    reset(clients["s0"])
+    place.loop.until(lambda: place.server("s0").connections == 0)

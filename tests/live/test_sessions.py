@@ -1,0 +1,59 @@
+"""The connections of a proxy: who is let in, what is counted and told."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.live.place import Place
+from tests.unit.relay.hand import ended, reset, stuff, take
+
+
+def test_beyond_max_connections_clients_are_reset_and_counted(place: Place) -> None:
+    """One that leaves makes room; a new limit counts for whoever comes next."""
+    place.go_over(max_connections=1)
+    client, _, _ = place.linked()
+    refused = place.connect()
+    place.loop.until(lambda: ended(refused) == "rst")
+    assert (place.proxy.view(0.0).rejected, place.limit.open) == ({"max_connections": 1}, 1)
+    reset(client)
+    place.loop.until(lambda: not len(place.proxy.sessions))
+    place.linked()
+    place.go_over(max_connections=0)
+    place.linked()
+    assert place.proxy.view(0.0).connections == 2
+
+
+def test_a_finished_connection_is_one_line_if_that_is_wanted(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who, where to, how long, how much, and why it ended."""
+    caplog.set_level(logging.INFO, "lbproxy.access")
+    access = logging.getLogger("lbproxy.access")
+    for wanted in (False, True):
+        monkeypatch.setattr(access, "disabled", not wanted)
+        client, far, name = place.linked()
+        stuff(client, b"abc")
+        place.loop.until(lambda far=far: take(far) == b"abc")
+        address = "{}:{}".format(*client.getsockname())
+        client.close()
+        far.close()
+        place.loop.until(lambda: not len(place.proxy.sessions))
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "lbproxy.access"]
+    assert line.startswith(f"p {address} -> {name} ")
+    assert " in=3 out=0 " in line
+
+
+def test_clients_that_cannot_be_served_fill_no_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """One line says why; all are counted."""
+    for each in place.behind:
+        each.close()
+    for _ in range(5):
+        client = place.connect()
+        place.loop.until(lambda client=client: ended(client) == "rst")
+    lines = [record.getMessage() for record in caplog.records if "could not be served" in record.getMessage()]
+    assert len(lines) == 1
+    assert "s0: connection refused" in lines[0]
+    assert place.proxy.view(0.0).rejected == {"unreachable": 5}
+    assert all("hurry" in told for _, told in place.told())
