@@ -71,7 +71,7 @@ class App:
     async def serve(self) -> None:
         """Do the rest of a start: accept, and let the connections of a predecessor go on."""
         self.handover.adopt()
-        self._tasks.spawn(self.handover.keep(), "keep")
+        self._tasks.forever(self.handover.keep, "keep")
         self._listen(self._config)
         for address, sock in self._sockets.items():
             log.info("no longer listening on %s", address)

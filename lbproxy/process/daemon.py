@@ -10,6 +10,7 @@ import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ _TICK = 1.0  # seconds between two measurements of the loop's lag, and at most b
 _LAGS = 15  # ticks that the lag shown is the worst of: a usual scrape interval, so that no stall goes unseen
 _NO_HANDOVER = "with several workers there is no handover: restart"
 _STOP_MARGIN = 5.0  # seconds beyond shutdown_timeout after which systemd may take a stop for hung
+_UNTOLD = "systemd does not read what it is told, and would take the end of this process for that of the service"
 
 
 class Daemon:
@@ -104,14 +106,15 @@ class Daemon:
             await self._tasks.cancel()
             if isinstance(error, YieldError) and self._notifier.there:
                 self._notifier.ready(str(error))  # to systemd, an orderly end is one that comes after a start
+                self._notifier.barrier()
                 return os.EX_UNAVAILABLE
             return 1
         await self._move_admin(self._reloader.config)
         if self._reloader.view.last_reload_successful:
             self._remember()
         self._started.set()
-        self._tasks.spawn(self._tick(), "tick")
-        watcher = self._tasks.spawn(self._reloader.watch(self.reload), "watch")
+        self._tasks.forever(self._tick, "tick")
+        watcher = self._tasks.forever(partial(self._reloader.watch, self.reload), "watch")
         gc.collect()
         gc.freeze()  # what is alive now lives to the end: the collector need not look at it again and again
         gc.enable()
@@ -163,8 +166,7 @@ class Daemon:
             due = loop.time() + pause
             await asyncio.sleep(pause)
             self._lags.append(max(0.0, loop.time() - due))
-            if self._notifier.watchdog_period:
-                self._notifier.watchdog()
+            self._notifier.alive()
 
     async def snapshot(self) -> Snapshot:
         """Return the state of the whole process."""
@@ -213,6 +215,8 @@ class Daemon:
             self._upgrading = None
 
     async def _hand_over(self, handover: Custody) -> Handed:
+        if not self._notifier.again():
+            raise HandoverError(_UNTOLD)
         successor = Successor()
         try:
             version = await successor.prepare(handover)
@@ -220,7 +224,8 @@ class Daemon:
             if self._admin:
                 await self._admin.stop()
             # Nothing waits from here to the end, so nothing comes in between.
-            self._notifier.main_pid(successor.process.pid)
+            if not self._notifier.main_pid(successor.process.pid):
+                raise HandoverError(_UNTOLD)
             successor.go()
         except BaseException:
             successor.give_up()

@@ -5,10 +5,13 @@ Each test stops one thing for good. Without its mend the echo waits for ever, an
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -119,3 +122,57 @@ def test_a_closed_stderr_is_no_clients_socket(server: Echo, closed: str) -> None
         assert Path(f"/proc/{daemon.pid}/fd/2").readlink() == Path(os.devnull)
         daemon.reload()
         client.echoes()
+
+
+class Unheard(Daemon):
+    """A daemon of a systemd that reads nothing until `hear` is called."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._systemd.setblocking(False)
+        self._systemd.bind(str(self.dir / "notify"))
+        self.env |= {"NOTIFY_SOCKET": str(self.dir / "notify"), "FDSTORE": "512"}
+        self.told: list[str] = []
+        self.store: dict[str, int] = {}
+
+    def hear(self) -> None:
+        """Read what there is; `told` has the messages, `store` a descriptor by name."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                message, fds, _, _ = socket.recv_fds(self._systemd, 1000, 10)
+                self.told.append(message.decode())
+                found = re.search(r"FDNAME=(.*)", self.told[-1])
+                name = found[1] if found else ""
+                if name in self.store:
+                    os.close(self.store.pop(name))
+                for fd in fds:
+                    self.store[name] = fd
+
+    def _close(self, show: bool) -> None:
+        super()._close(show)
+        self.hear()
+        self._systemd.close()
+        for fd in self.store.values():
+            os.close(fd)
+
+
+def test_a_systemd_that_reads_nothing_holds_up_nobody(server: Echo) -> None:
+    """PID 1 is busy, or has frozen itself after a bug: reloads go on, and it is told in the end what matters."""
+    config: dict[str, Any] = {"watch": False, **one_proxy([server])}
+    with Unheard(config) as daemon, Open(daemon.port) as client:
+        for number in range(20):
+            config["proxies"]["p"]["idle_timeout"] = 100 + number
+            daemon.reload(config)
+            client.echoes()
+        assert "systemd does not read what it is told" in daemon.log
+
+        def all_told() -> bool:
+            daemon.hear()
+            return "systemd is told again what happens" in daemon.log
+
+        until(all_told)
+        daemon.hear()
+        assert os.pread(daemon.store["config"], 1 << 16, 0) == daemon.file.read_bytes()
+        states = [message.partition("=")[0] for message in daemon.told if message.startswith(("READY", "RELOADING"))]
+        assert states[-2:] == ["RELOADING", "READY"]
