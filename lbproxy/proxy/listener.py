@@ -58,15 +58,19 @@ class ConnectionLimit:
         """Have `listener` resumed when a connection has ended."""
         self._waiting.append(listener)
 
-    def left(self) -> None:
-        """Count a connection out."""
+    def acquire(self) -> None:
+        """Count a connection in; there may be one too many by that, one that was inherited."""
+        self.open += 1
+
+    def release(self) -> None:
+        """Count a connection out, and have those resumed that wait for it."""
         self.open -= 1
         if not self.open and self._empty is not None:
             self._empty.set()
         if self._waiting and not self.full():
             waiting, self._waiting = self._waiting, []
             for listener in waiting:
-                listener.go_on()
+                listener.resume()
 
     async def emptied(self) -> None:
         """Wait until no connection is open."""
@@ -82,16 +86,16 @@ class ConnectionLimit:
 
 
 class Listener(Handler):
-    """One listening socket; hands each accepted connection to `admit`."""
+    """One listening socket. `on_accept` is called with each connection, counted in already, and its peer's address."""
 
-    __slots__ = ("_fd", "_limit", "_poller", "_watching", "admit", "sock")
+    __slots__ = ("_fd", "_limit", "_poller", "_watching", "on_accept", "sock")
 
     def __init__(
         self,
         poller: Poller,
         limit: ConnectionLimit,
         sock: SocketType,
-        admit: Callable[[SocketType, tuple[Any, ...]], None],
+        on_accept: Callable[[SocketType, tuple[Any, ...]], None],
     ) -> None:
         super().__init__()
         self._poller = poller
@@ -99,11 +103,11 @@ class Listener(Handler):
         self._fd = sock.fileno()
         self._watching = False
         self.sock = sock
-        self.admit = admit
-        self.go_on()
+        self.on_accept = on_accept
+        self.resume()
 
-    def go_on(self) -> None:
-        """Accept again after a pause."""
+    def resume(self) -> None:
+        """Accept, again after a `pause`."""
         if not self._watching and self._fd >= 0:
             self._watching = True
             self._poller.add(self._fd, self, IN)
@@ -116,10 +120,10 @@ class Listener(Handler):
             self._limit.wait(self)
             return
         for _ in range(BURST):
-            if not self._let_in() or self._limit.full():
+            if not self._accept_one() or self._limit.full():
                 return
 
-    def _let_in(self) -> bool:
+    def _accept_one(self) -> bool:
         """Accept one connection; returns whether there may be more."""
         try:
             accepted = _accept(self.sock)
@@ -135,22 +139,22 @@ class Listener(Handler):
             return True  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
         if accepted is None:
             return False
-        self._limit.open += 1
-        self.admit(accepted[0], accepted[1])
+        self._limit.acquire()
+        self.on_accept(accepted[0], accepted[1])
         return self._watching
 
     def due(self, now: float) -> float:
         """Try again."""
-        self.go_on()
+        self.resume()
         return NEVER
 
     def crashed(self) -> None:
-        """Go on accepting a little later: one bad accept must not close the port."""
+        """Accept again a little later: one bad accept must not close the port."""
         self.pause()
         self._poller.at(self, self._poller.now + _PAUSE)
 
     def pause(self) -> None:
-        """Leave clients in the backlog until `go_on`."""
+        """Leave clients in the backlog until `resume`."""
         self._poller.timers.drop(self)
         if self._watching:
             self._watching = False

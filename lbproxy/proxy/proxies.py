@@ -65,7 +65,7 @@ class Proxies:
         """Accept again."""
         for proxy in self.named.values():
             for listener in proxy.listeners.values():
-                listener.go_on()
+                listener.resume()
 
     def set_drain(self, server: str, drain: bool) -> bool:
         """Take `server` out of rotation wherever it is, or put it back; False if it is nowhere."""

@@ -73,7 +73,7 @@ class Proxy:
 
     def adopt(self, address: Address, listener: Listener) -> None:
         """Take over a listener from another proxy."""
-        listener.admit = self.sessions.accept
+        listener.on_accept = self.sessions.accept
         self.listeners[address] = listener
         self._poller.at(self._rebalancer, self._poller.now)
 

@@ -68,7 +68,7 @@ class Sessions:
             _count(self.rejected, MAX_CONNECTIONS)
             reset(client)
             client.close()
-            self._limit.left()
+            self._limit.release()
             return
         session = Session(self._poller, self._backend, client, peer, self.on_end)
         self._open.add(session)
@@ -77,7 +77,7 @@ class Sessions:
     def take_in(self, session: Session) -> None:
         """Count in a connection that was another process's, made with `on_end`."""
         self._open.add(session)
-        self._limit.open += 1
+        self._limit.acquire()
 
     def of(self, server: Server) -> Iterator[Session]:
         """Return those that are connected to `server`."""
@@ -122,7 +122,7 @@ class Sessions:
 
     def _ended(self, session: Session, reason: str, why: str) -> None:
         self._open.discard(session)
-        self._limit.left()
+        self._limit.release()
         link = session.link
         if link is not None and link.kept:
             self._unkept(link.kept)

@@ -36,13 +36,13 @@ class House:
 
     def open(self) -> Listener:
         """Listen."""
-        return Listener(self.bench.poller, self.limit, socks.listen("p", self.address), self.admit)
+        return Listener(self.bench.poller, self.limit, socks.listen("p", self.address), self.on_accept)
 
-    def admit(self, client: Any, peer: tuple[Any, ...]) -> None:
+    def on_accept(self, client: Any, peer: tuple[Any, ...]) -> None:
         """Let a client in."""
         if self.bug:
             client.close()
-            self.limit.left()
+            self.limit.release()
             raise RuntimeError("a bug")
         assert peer[0] == "127.0.0.1"
         self.inside.append(client)
@@ -59,7 +59,7 @@ class House:
     def show_out(self) -> None:
         """Have the client that came first leave."""
         self.inside.pop(0).close()
-        self.limit.left()
+        self.limit.release()
 
     def close(self) -> None:
         """Close everything."""
