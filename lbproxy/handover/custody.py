@@ -98,7 +98,8 @@ class Custody:
         """Stop all movement and accepting; returns every connection, to be handed over."""
         self._still = True
         self._proxies.pause()
-        self._frozen = [AtRest.freeze(session) for session in list(self._proxies.sessions())]
+        for session in list(self._proxies.sessions()):
+            self._frozen.append(AtRest.freeze(session))
         return [each.parcel() for each in self._frozen]
 
     def thaw(self) -> None:

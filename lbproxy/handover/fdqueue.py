@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from lbproxy.errors import HandoverError
-from lbproxy.handover.parcel import MAX_FDS, Parcel, ProcessState, decode, encode, encode_state
+from lbproxy.handover.parcel import MAX_FDS, Parcel, ProcessState, decode, encode, encode_state, memfd
 
 _ROOM: Final = 64 << 20
 """Bytes of send buffer asked for; the kernel cuts it to net.core.wmem_max, which is 212992 on ordinary machines."""
@@ -23,6 +23,43 @@ _PER_MESSAGE: Final = 100
 _SO_PEEK_OFF: Final = 42
 """socket(7): a peek begins where the last one ended. Python has no name for it."""
 _LONGEST: Final = 256 * 1024
+
+
+class _Batch:
+    """The connections of one message with their descriptors, of which the memfds are its own to close."""
+
+    def __init__(self) -> None:
+        self._parcels: list[Parcel] = []
+        self._fds = array.array("i")
+        self._memfds: list[int] = []
+
+    def fits(self, parcel: Parcel) -> bool:
+        """Whether the message holds this one too."""
+        return len(self._parcels) < _PER_MESSAGE and len(self._fds) + len(parcel.roles) <= MAX_FDS
+
+    def add(self, parcel: Parcel) -> None:
+        """Put a connection in. Raises OSError when no memfd can be made."""
+        self._fds.append(parcel.client_fd)
+        if parcel.server_fd >= 0:
+            self._fds.append(parcel.server_fd)
+        for _, data in parcel.blobs():
+            self._memfds.append(memfd("bytes", data))
+            self._fds.append(self._memfds[-1])
+        self._parcels.append(parcel)
+
+    def flush(self, sock: socket.socket) -> int:
+        """Send what is in it, and begin anew; returns how many connections that were. Raises OSError."""
+        count = len(self._parcels)
+        if count:
+            sock.sendmsg([encode(self._parcels)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, self._fds)])
+            self.close()
+        return count
+
+    def close(self) -> None:
+        """Empty it."""
+        for fd in self._memfds:
+            os.close(fd)
+        self._parcels, self._fds, self._memfds = [], array.array("i"), []
 
 
 class FdQueue:
@@ -38,33 +75,18 @@ class FdQueue:
 
     def send(self, parcels: Iterable[Parcel]) -> bool:
         """Send connections; False if there is no room or no descriptor for all of them."""
-        batch: list[tuple[Parcel, str]] = []
-        fds: list[int] = []
+        batch = _Batch()
         try:
             for parcel in parcels:
-                roles, more = parcel.fds()
-                if len(fds) + len(more) > MAX_FDS or len(batch) == _PER_MESSAGE:
-                    full, with_them, batch, fds = batch, fds, [(parcel, roles)], more
-                    self._send(full, with_them)
-                else:
-                    batch.append((parcel, roles))
-                    fds += more
-            if batch:
-                full, with_them, batch, fds = batch, fds, [], []
-                self._send(full, with_them)
+                if not batch.fits(parcel):
+                    self.entries += batch.flush(self.sender)
+                batch.add(parcel)
+            self.entries += batch.flush(self.sender)
         except OSError:  # EAGAIN: it is full; ETOOMANYREFS: more in flight than RLIMIT_NOFILE allows; EMFILE: no memfd
             return False
         finally:
-            _close_memfds(batch, fds)
+            batch.close()
         return True
-
-    def _send(self, batch: list[tuple[Parcel, str]], fds: list[int]) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        try:
-            self.sender.sendmsg([encode(batch)], rights)
-        finally:
-            _close_memfds(batch, fds)
-        self.entries += len(batch)
 
     def send_state(self, state: ProcessState) -> bool:
         """Send the state of the process; False if there is no room for it."""
@@ -115,12 +137,3 @@ def receive(sock: socket.socket, until_closed: bool = False) -> tuple[list[Parce
             continue
         parcels += more
         state = newer if newer is not None else state
-
-
-def _close_memfds(batch: list[tuple[Parcel, str]], fds: list[int]) -> None:
-    at = 0
-    for _, roles in batch:
-        for role in roles:
-            if role in "fud":
-                os.close(fds[at])
-            at += 1

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
@@ -58,23 +58,21 @@ class Parcel:
     """In the marks, 0 for none."""
     serial: int = 0
 
-    def fds(self) -> tuple[str, list[int]]:
-        """Return the roles and the descriptors to send; the memfds among them are new and the caller's to close."""
-        roles, fds = "c", [self.client_fd]
-        if self.server_fd >= 0:
-            roles, fds = "cs", [self.client_fd, self.server_fd]
-        for role, data in (("f", self.flight), ("u", self.rests[0]), ("d", self.rests[1])):
-            if data:
-                roles += role
-                fds.append(memfd("bytes", data))
-        return roles, fds
+    @property
+    def roles(self) -> str:
+        """What each of its descriptors is, in order."""
+        return ("cs" if self.server_fd >= 0 else "c") + "".join(role for role, _ in self.blobs())
+
+    def blobs(self) -> list[tuple[str, bytes]]:
+        """Return the bytes in transit, with their role, as far as there are any."""
+        blobs = (("f", self.flight), ("u", self.rests[0]), ("d", self.rests[1]))
+        return [(role, data) for role, data in blobs if data]
 
 
-def encode(parcels: list[tuple[Parcel, str]]) -> bytes:
-    """Return the message for parcels with their roles; their descriptors go with it in the same order."""
+def encode(parcels: Iterable[Parcel]) -> bytes:
+    """Return the message for parcels; their descriptors go with it in the same order."""
     rows = [
-        [roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin]
-        for p, roles in parcels
+        [p.roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin] for p in parcels
     ]
     return _pack({"parcels": rows})
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.errors import HandoverError
-from lbproxy.handover.parcel import VERSION, Parcel, decode, encode, encode_state
+from lbproxy.handover.parcel import VERSION, Parcel, decode, encode, encode_state, memfd
 
 names = st.text(min_size=1, max_size=20)
 counts = st.integers(0, 2**62)
@@ -41,13 +41,12 @@ def descriptors(several: list[Parcel]) -> Iterator[None]:
 def test_what_is_sent_arrives(several: list[Parcel]) -> None:
     """Every field, the bytes in transit, which descriptor is whose; the memfds are closed on arrival."""
     with descriptors(several):
-        rows, sent = [], []
+        sent = []
         for parcel in several:
-            roles, fds = parcel.fds()
-            rows.append((parcel, roles))
-            sent += fds
+            sent += [fd for fd in (parcel.client_fd, parcel.server_fd) if fd >= 0]
+            sent += [memfd("bytes", data) for _, data in parcel.blobs()]
         # What SCM_RIGHTS would make of them: the same files, memfds included, which decode reads and closes.
-        arrived, state = decode(encode(rows), sent)
+        arrived, state = decode(encode(several), sent)
         assert arrived == several
         assert state is None
 
@@ -84,5 +83,5 @@ def test_a_message_that_lost_descriptors_is_refused_whole() -> None:
     client, server = null(), null()
     parcel = Parcel(client_fd=client, server_fd=server, proxy="p", peer=("127.0.0.1", 1), born=0.0)
     with pytest.raises(HandoverError, match="LimitNOFILE"):
-        decode(encode([(parcel, "cs")]), [client])
+        decode(encode([parcel]), [client])
     os.close(server)
