@@ -2,12 +2,12 @@
 
 Servers stand in tiers, and only when no server of a tier can take the connection is the next one looked at:
 
-    0  up, a primary (or suspect and due for its one trial)
-    1  up, but still within slow_start and not lucky this time
-    2  up, a backup
-    3  sick: the server answers, and says that it cannot serve
-    4  draining by its own word: it is about to go
-    5  down: nothing better is left, and what is remembered may be out of date
+    PRIMARY   up, or suspect and due for its one trial
+    SLOWLY    the same, but still within slow_start and not lucky this time
+    BACKUP    up, a backup
+    SICK      the server answers, and says that it cannot serve
+    DRAINING  by its own word: it is about to go
+    DOWN      nothing better is left, and what is remembered may be out of date
 
 so that memory is a preference and never a reason to refuse; with every server down all of them are tried. Never
 picked at all: `down: true`, drained by the operator, full (max_conns), or without an address.
@@ -26,9 +26,15 @@ from lbproxy.balance.rotation import ring, take_turn
 from lbproxy.balance.server import Lease, Server
 from lbproxy.config.model import ProxyConfig
 
-_NEVER: Final = 9
-_BEHIND_BACKUPS: Final = 2
-"""What is not up stands behind the backups, in the order of its severity."""
+_PRIMARY: Final = 0
+_SLOWLY: Final = 1
+_BACKUP: Final = 2
+_SICK: Final = 3
+_DRAINING: Final = 4
+_DOWN: Final = 5
+_NEVER: Final = 6
+_BY_SEVERITY: Final = (_PRIMARY, _SICK, _DRAINING, _DOWN)
+"""The tier of a primary, by the SEVERITY of its state; what is not up is no better as a backup."""
 
 
 def rules_of(settings: ProxyConfig) -> Rules:
@@ -46,6 +52,7 @@ class Pool:
     """The servers of one proxy. `node_id` seeds the order of equals, `rng` the luck of slow_start."""
 
     def __init__(self, settings: ProxyConfig, node_id: str, now: float, rng: Random | None = None) -> None:
+        self._slow_start = settings.slow_start
         self._rng = rng or Random(node_id)  # noqa: S311 (spreads load, guards nothing)
         self.servers: list[Server] = []
         self._ring: list[Server] = []
@@ -67,9 +74,9 @@ class Pool:
             server.settings = wanted
             server.health.rules = rules
             self.servers.append(server)
-
-        if (where := (node_id, [(server.key, server.weight) for server in self.servers])) != self._ring_of:
-            self._ring_of = where
+        ring_of = (node_id, [(server.key, server.weight) for server in self.servers])
+        if ring_of != self._ring_of:
+            self._ring_of = ring_of
             self._ring = ring(self.servers, node_id)
         return added, list(kept.values())
 
@@ -113,11 +120,12 @@ class Pool:
             return _NEVER
         severity = server.health.severity
         if severity and not server.health.may_be_tried(now):
-            return _BEHIND_BACKUPS + severity
+            return _BY_SEVERITY[severity]
         if server.backup:
-            return 2
+            return _BACKUP
         since = now - server.recovered_at
-        return 1 if 0.0 <= since < self._slow_start and self._rng.random() > since / self._slow_start else 0
+        slowly = 0.0 <= since < self._slow_start and self._rng.random() > since / self._slow_start
+        return _SLOWLY if slowly else _PRIMARY
 
     def others_up(self, server: Server) -> bool:
         """Whether a server other than this one is up, to take over what is moved off it."""

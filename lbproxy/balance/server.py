@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 from lbproxy.balance.health import Health, Rules
 from lbproxy.balance.histogram import Seconds
@@ -121,12 +121,6 @@ class Lease:
         self.server = server
         self._held = True
         server.connections += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
     def release(self) -> None:
         """Give the place up; a second time does nothing."""

@@ -90,14 +90,6 @@ def test_however_often_leases_are_released_the_count_is_that_of_the_held(release
     assert server.connections == releases.count(0)
 
 
-def test_a_lease_is_given_up_when_its_block_ends_in_an_error() -> None:
-    """Counting cannot be forgotten."""
-    server = server_of()
-    with pytest.raises(RuntimeError), Lease(server):
-        raise RuntimeError
-    assert server.connections == 0
-
-
 @given(st.lists(st.floats(0.0, 100.0)))
 def test_durations_fall_into_the_bucket_that_holds_them(durations: list[float]) -> None:
     """Each into exactly one, with the sum kept."""
