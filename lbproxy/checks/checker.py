@@ -17,6 +17,7 @@ from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.probe import NotAsked, Probe
 from lbproxy.config.model import HealthConfig
+from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,18 @@ _FRESH_EVERY: Final = 6
 """Every so many checks a new connection: a kept one still works when the port is closed to everybody else."""
 
 
-def next_delay(interval: float, hurried: bool, rng: random.Random) -> float:
-    """Return the seconds from the start of a check to the start of the next."""
-    if hurried:
-        return min(_HURRY, interval)
+def hurried(interval: float) -> float:
+    """Return the seconds from the start of a check to that of the next at least, and when there is reason to hurry."""
+    return min(_HURRY, interval)
+
+
+def jittered(interval: float, rng: random.Random) -> float:
+    """Return the seconds from the start of a check to that of the next when there is none."""
     return interval * rng.uniform(1 - _JITTER, 1 + _JITTER)
 
 
 class Checker:
-    """Asks one server for as long as `run` runs.
+    """Knows when to ask one server, for as long as `run` runs; what is asked is the probe's to know.
 
     `endpoints` gives the addresses to ask, the one in use first; the others are asked only if that one is down.
     `observe` is called with each result and returns whether the server is between two states, so that the next check
@@ -56,7 +60,7 @@ class Checker:
         self._endpoints = endpoints
         self._observe = observe
         self._hurried = asyncio.Event()
-        self._complaint = ""
+        self._warning = WarnOnce()
         self._rng = random.Random()  # noqa: S311  # jitter, nothing secret
 
     def hurry(self) -> None:
@@ -67,7 +71,7 @@ class Checker:
         """Ask for ever."""
         loop = asyncio.get_running_loop()
         earliest = loop.time()
-        due = earliest + self._rng.uniform(0, min(_HURRY, self._interval))
+        due = earliest + self._rng.uniform(0, hurried(self._interval))
         unsettled = False
         try:
             for number in count():
@@ -78,8 +82,8 @@ class Checker:
                 result = await self._ask(fresh)
                 if result is not None:
                     unsettled = self._observe(result)
-                earliest = start + next_delay(self._interval, True, self._rng)
-                due = start + next_delay(self._interval, unsettled, self._rng)
+                earliest = start + hurried(self._interval)
+                due = earliest if unsettled else start + jittered(self._interval, self._rng)
         finally:
             self._probe.close()
 
@@ -109,10 +113,8 @@ class Checker:
                 break
             else:
                 best = best or answer
-        self._complain("" if best else why)
-        return best
-
-    def _complain(self, why: str) -> None:
-        if why and why != self._complaint:
+        if best is not None:
+            self._warning.over()
+        elif self._warning.news(why):
             log.warning("%s cannot be checked, what was known of it stands: %s", self._probe.host, why)
-        self._complaint = why
+        return best

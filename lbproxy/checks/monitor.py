@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Server
-from lbproxy.checks import resolve
-from lbproxy.config.model import Config, ServerConfig
+from lbproxy.checks.resolve import Known, Resolver, endpoint_of
+from lbproxy.config.model import Config
 from lbproxy.proxy.backend import Backend
 from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
     from lbproxy.checks.checker import Checker
-
-Known = resolve.Known
 
 
 def rehearse(config: Config) -> None:
@@ -30,11 +26,6 @@ def rehearse(config: Config) -> None:
             Probe(proxy.health, str(proxy.servers[0].address)).close()
 
 
-async def look_up(servers: Iterable[ServerConfig]) -> Known:
-    """Return the endpoints of servers that are about to be attended, as far as they can be known within a second."""
-    return await resolve.first_look_up(server.address for server in servers)
-
-
 class Monitor:
     """Looks after one server until `stop`; `known` holds the endpoints that it begins with."""
 
@@ -43,13 +34,13 @@ class Monitor:
         self._backend = backend
         self._server = server
         self._resolving: asyncio.Task[None] | None = None
-        self._resolver: resolve.Resolver | None = None
+        self._resolver: Resolver | None = None
         self._checker: Checker | None = None
         self._checking: asyncio.Task[None] | None = None
         address = server.settings.address
         server.endpoints = list(known.get(address, ()))
-        if resolve.literal(address) is None:
-            self._resolver = resolve.Resolver(server)
+        if endpoint_of(address) is None:
+            self._resolver = Resolver(server)
             self._resolving = tasks.forever(self._resolver.run, "resolve", server.name)
         self.check()
 
@@ -67,7 +58,7 @@ class Monitor:
         from lbproxy.checks.probe import Probe
 
         probe = Probe(health, str(server.settings.address))
-        self._checker = Checker(health, probe, partial(getattr, server, "endpoints"), self._observe)
+        self._checker = Checker(health, probe, lambda: server.endpoints, self._observe)
         self._checking = self._tasks.forever(self._checker.run, "check", server.name)
 
     def _observe(self, result: CheckResult) -> bool:
@@ -77,7 +68,7 @@ class Monitor:
         return server.health.checked.unsettled
 
     def hurry(self) -> None:
-        """Hear that traffic has just failed: look again, at both."""
+        """Called when traffic has just failed: look again, at both."""
         if self._resolver is not None:
             self._resolver.hurry()
         if self._checker is not None:

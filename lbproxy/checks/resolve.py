@@ -17,6 +17,7 @@ from typing import Final
 from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address
 from lbproxy.net import sockets as socks
+from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,9 @@ _SOON: Final = 1.0
 _UNKNOWN: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
 
 
-def literal(address: Address) -> Endpoint | None:
+def endpoint_of(address: Address) -> Endpoint | None:
     """Return the one endpoint of an IP address and port; None for a name, which must be looked up."""
-    family = socks.literal(address.host)
+    family = socks.family_of(address.host)
     return (family, socks.sockaddr(address.host, address.port)) if family else None
 
 
@@ -74,7 +75,7 @@ async def look_up(address: Address) -> list[Endpoint]:
     return await answer
 
 
-async def first_look_up(addresses: Iterable[Address]) -> Known:
+async def known_endpoints(addresses: Iterable[Address]) -> Known:
     """Return what can be known of `addresses` within a second, so that no client comes to a server without one."""
     known: dict[Address, list[Endpoint]] = {}
 
@@ -87,7 +88,7 @@ async def first_look_up(addresses: Iterable[Address]) -> Known:
 
     names = []
     for address in dict.fromkeys(addresses):
-        endpoint = literal(address)
+        endpoint = endpoint_of(address)
         if endpoint is not None:
             known[address] = [endpoint]
         else:
@@ -102,7 +103,7 @@ class Resolver:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._hurried = asyncio.Event()
-        self._complained = False
+        self._warning = WarnOnce()
 
     def hurry(self) -> None:
         """Look up again soon: what is known does not work."""
@@ -113,7 +114,7 @@ class Resolver:
         if self._server.endpoints:
             await self._pause()
         while True:
-            await self.look_up()
+            await self._refresh()
             await self._pause()
 
     async def _pause(self) -> None:
@@ -125,20 +126,17 @@ class Resolver:
             pass
         self._hurried.clear()
 
-    async def look_up(self) -> None:
-        """Look up once."""
+    async def _refresh(self) -> None:
         server = self._server
         try:
             found = await look_up(server.settings.address)
         except OSError as error:
             if error.errno in _UNKNOWN:
                 server.endpoints = []
-            if not self._complained:
-                self._complained = True
+            if self._warning.news(str(error.strerror)):
                 log.warning("%s: cannot look up %s: %s", server.name, server.settings.address.host, error.strerror)
             return
-        if self._complained:
-            self._complained = False
+        if self._warning.over():
             log.info("%s: %s is known again", server.name, server.settings.address.host)
         # What worked last stays first.
         server.endpoints = sorted(found, key=lambda endpoint: endpoint not in server.endpoints[:1])

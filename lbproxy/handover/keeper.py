@@ -42,6 +42,7 @@ from lbproxy.handover.marks import Marks, places
 from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import parcel_of
 from lbproxy.proxy.session import Session
+from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Keeper:
         self._number = 0
         self._told: ProcessState = {}
         self._living = 0
-        self._complained = False
+        self._warning = WarnOnce()
 
     @property
     def number(self) -> int:
@@ -145,7 +146,9 @@ class Keeper:
         if carrier is None:
             self._complain()
             return
-        if not carrier.send(kept):
+        if carrier.send(kept):
+            self._warning.over()
+        else:
             self._complain()
         self._told = {}
         self._tell(carrier)
@@ -169,8 +172,7 @@ class Keeper:
         self._carrier = carrier
 
     def _complain(self) -> None:
-        if not self._complained:
-            self._complained = True
+        if self._warning.news("full"):
             log.warning(
                 "not all of %d connections can be kept over a crash: raise net.core.wmem_max or LimitNOFILE",
                 self._living,

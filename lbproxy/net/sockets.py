@@ -25,7 +25,7 @@ EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 """What the system answers when it has no descriptor or memory left: nobody's fault, and soon over."""
 
 
-def literal(host: str) -> int:
+def family_of(host: str) -> int:
     """Return the address family of an IP address, 0 for a host name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
@@ -63,7 +63,7 @@ def listen(proxy: str, address: Address) -> SocketType:
 
 
 def _listen(address: Address) -> SocketType:
-    family = literal(address.host)
+    family = family_of(address.host)
     sock = SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -12,7 +12,8 @@ from time import monotonic
 
 from lbproxy import __version__
 from lbproxy.balance.server import Server
-from lbproxy.checks.monitor import Known, Monitor, look_up, rehearse
+from lbproxy.checks.monitor import Monitor, rehearse
+from lbproxy.checks.resolve import Known, known_endpoints
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.handover.custody import Custody
@@ -60,7 +61,9 @@ class App:
         """Do all of a start that can fail, and neither accept nor move anything. Raises LbproxyError."""
         config = self._config
         rehearse(config)
-        self._known = await look_up(server for proxy in config.proxies.values() for server in proxy.servers)
+        self._known = await known_endpoints(
+            server.address for proxy in config.proxies.values() for server in proxy.servers
+        )
         self._bind(config)
         self._stopped = False
         self._limit.measure()
@@ -84,7 +87,7 @@ class App:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
         rehearse(config)
-        known = await look_up(server for each in plan.proxies for server in each.servers_added)
+        known = await known_endpoints(server.address for each in plan.proxies for server in each.servers_added)
         self._bind(config)
         # From here on nothing fails and nothing waits: no client ever meets half of a configuration.
         self._known = known

@@ -14,9 +14,10 @@ from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
-from lbproxy.checks.monitor import Monitor, look_up, rehearse
+from lbproxy.checks.monitor import Monitor, rehearse
+from lbproxy.checks.resolve import known_endpoints
 from lbproxy.config.load import loads
-from lbproxy.config.model import Address, HealthConfig, ServerConfig
+from lbproxy.config.model import Address, HealthConfig
 from lbproxy.errors import LbproxyError
 from lbproxy.proxy.backend import Backend
 from lbproxy.tasks import Tasks
@@ -40,9 +41,9 @@ class Service:
         self.backend = Backend("p", settings, pool, lambda server, transition: None, lambda server: None)
         (self.server,) = pool.servers
 
-    async def attend(self) -> Monitor:
+    async def monitored(self) -> Monitor:
         """Begin as an App does."""
-        return Monitor(self.tasks, self.backend, self.server, await look_up([self.server.settings]))
+        return Monitor(self.tasks, self.backend, self.server, await known_endpoints([self.server.settings.address]))
 
     def set(self, health: HealthConfig | None) -> None:
         """Change the settings."""
@@ -78,7 +79,7 @@ def test_an_address_is_an_endpoint_at_once_and_needs_no_task() -> None:
     service = Service("127.0.0.1", 7)
 
     async def test() -> None:
-        await service.attend()
+        await service.monitored()
         assert service.server.endpoints == [(socket.AF_INET, ("127.0.0.1", 7))]
         assert len(asyncio.all_tasks()) == 1
 
@@ -87,8 +88,8 @@ def test_an_address_is_an_endpoint_at_once_and_needs_no_task() -> None:
 
 def test_what_is_known_beforehand_is_there_from_the_first_moment() -> None:
     """Names and addresses together, each once; one that cannot be looked up is left out."""
-    servers = [ServerConfig(address=Address(host, 7)) for host in ("localhost", "127.0.0.1", "::1", "a.invalid")]
-    known = asyncio.run(look_up([*servers, *servers]))
+    addresses = [Address(host, 7) for host in ("localhost", "127.0.0.1", "::1", "a.invalid")]
+    known = asyncio.run(known_endpoints([*addresses, *addresses]))
     assert (socket.AF_INET, ("127.0.0.1", 7)) in known[Address("localhost", 7)]
     assert known[Address("::1", 7)] == [(socket.AF_INET6, ("::1", 7, 0, 0))]
     assert Address("a.invalid", 7) not in known
@@ -113,15 +114,15 @@ def test_checks_begin_change_and_end_with_the_settings() -> None:
     health = service.server.health
 
     async def test() -> None:
-        attendant = await service.attend()
+        monitor = await service.monitored()
         await until(lambda: health.state is State.DOWN)
         service.set(None)
-        attendant.check()
+        monitor.check()
         assert health.state is State.UP
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 1
         service.set(replace(TCP, interval=0.2))
-        attendant.check()
+        monitor.check()
         await until(lambda: health.state is State.DOWN)
         with socket.create_server(("127.0.0.1", port)):
             await until(lambda: health.state is State.UP)
@@ -134,22 +135,22 @@ def test_a_server_that_is_switched_off_is_not_checked() -> None:
     service = Service("127.0.0.1", free_port(), TCP, down=True)
 
     async def test() -> None:
-        await service.attend()
+        await service.monitored()
         assert len(asyncio.all_tasks()) == 1
 
     run(test, service)
 
 
-def test_a_poke_brings_the_next_check_forward() -> None:
+def test_a_hurry_brings_the_next_check_forward() -> None:
     """Traffic that has failed is a reason to ask, with an interval of an hour too."""
     with Hung() as hung:
         service = Service("127.0.0.1", hung.port, RARELY)
 
         async def test() -> None:
-            attendant = await service.attend()
+            monitor = await service.monitored()
             await until(lambda: checks(service.server) == 1)
             service.backend.observe(service.server, TrafficResult("connect refused"), monotonic())
-            attendant.hurry()
+            monitor.hurry()
             await until(lambda: checks(service.server) == 2)
 
         run(test, service)
@@ -160,9 +161,9 @@ def test_nothing_runs_for_a_server_after_stop() -> None:
     service = Service("localhost", free_port(), TCP)
 
     async def test() -> None:
-        attendant = await service.attend()
+        monitor = await service.monitored()
         await until(lambda: checks(service.server))
-        attendant.stop()
+        monitor.stop()
         await until(lambda: len(asyncio.all_tasks()) == 1)
 
     run(test, service)

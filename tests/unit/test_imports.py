@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "tasks": set(),
+    "warnonce": set(),
     # what was asked
     "config.model": set(),
     "config": {"errors"},
@@ -34,9 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     # one proxy at work
     "proxy": {"relay", "net", "balance", "status.snapshot", "config.model"},
     # is a server well
-    "checks": {"proxy.backend", "net.sockets", "balance", "config.model", "errors", "tasks"},
+    "checks": {"proxy.backend", "net.sockets", "balance", "config.model", "errors", "tasks", "warnonce"},
     # live connections to a successor
-    "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors"},
+    "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it
     "process": {
         "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks",
@@ -55,7 +56,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }
 
-PURE = ("balance", "config.model", "config.diff", "relay.duplex", "net.timers", "proxy.clienthello",
+PURE = ("warnonce", "balance", "config.model", "config.diff", "relay.duplex", "net.timers", "proxy.clienthello",
         "proxy.proxy_protocol")  # fmt: skip
 """Decisions: the time is an argument and nothing is touched."""
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
-from lbproxy.checks.checker import Checker, next_delay
+from lbproxy.checks.checker import Checker, hurried, jittered
 from lbproxy.checks.probe import Probe
 from lbproxy.config.model import HealthConfig
 from tests.support.ports import free_port
@@ -35,14 +35,14 @@ NEVER = 3600.0
 @given(st.floats(0.1, NEVER), st.integers())
 def test_the_interval_varies_by_a_tenth(interval: float, seed: int) -> None:
     """So that many nodes spread out, and none drifts."""
-    delay = next_delay(interval, False, random.Random(seed))
+    delay = jittered(interval, random.Random(seed))
     assert 0.9 * interval <= delay <= 1.1 * interval
 
 
 def test_the_interval_varies_about_its_middle() -> None:
     """On average it is the configured one."""
     rng = random.Random(1)
-    delays = [next_delay(5.0, False, rng) for _ in range(2000)]
+    delays = [jittered(5.0, rng) for _ in range(2000)]
     assert 4.9 < sum(delays) / len(delays) < 5.1
     assert min(delays) < 4.6
     assert max(delays) > 5.4
@@ -51,7 +51,7 @@ def test_the_interval_varies_about_its_middle() -> None:
 @pytest.mark.parametrize(("interval", "expected"), [(NEVER, 1.0), (5.0, 1.0), (1.0, 1.0), (0.3, 0.3)])
 def test_a_hurried_check_comes_after_a_second_or_the_interval(interval: float, expected: float) -> None:
     """Whichever is shorter."""
-    assert next_delay(interval, True, random.Random(1)) == expected
+    assert hurried(interval) == expected
 
 
 class Run:
@@ -137,7 +137,7 @@ def test_the_first_check_comes_at_once_and_the_next_soon_while_unsettled() -> No
     uvloop.run(main())
 
 
-def test_a_poke_brings_the_next_check_forward() -> None:
+def test_a_hurry_brings_the_next_check_forward() -> None:
     """Traffic has failed: the hour is not waited for, before the first check or after it."""
 
     async def main() -> None:
@@ -151,7 +151,7 @@ def test_a_poke_brings_the_next_check_forward() -> None:
     uvloop.run(main())
 
 
-def test_pokes_without_end_do_not_ask_more_often_than_allowed() -> None:
+def test_hurries_without_end_do_not_ask_more_often_than_allowed() -> None:
     """A server that fails all its traffic is not flooded with questions as well."""
 
     async def main() -> None:

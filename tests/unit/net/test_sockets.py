@@ -23,7 +23,7 @@ from tests.support.ports import free_port, free_ports, listening
 )  # fmt: skip
 def test_only_an_ip_address_written_in_full_has_a_family(host: str, family: int) -> None:
     """What inet_aton would take for an address is a name here, as getaddrinfo and people differ about it."""
-    assert socks.literal(host) == family
+    assert socks.family_of(host) == family
 
 
 @pytest.mark.parametrize(
