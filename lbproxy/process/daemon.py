@@ -1,4 +1,7 @@
-"""The process around the data plane: signals, control socket, admin endpoint, reloads, systemd, upgrades."""
+"""The process around the data plane: signals, control socket, admin endpoint, reloads, systemd, upgrades.
+
+Its life is a table of phases and events: see `phases`.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,26 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lbproxy.config.model import Config
 from lbproxy.errors import HandoverError, LbproxyError, YieldError
 from lbproxy.handover.custody import Custody
-from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import CONFIG
 from lbproxy.handover.parcel import memfd
-from lbproxy.handover.upgrade import Handed, Predecessor, Successor
+from lbproxy.handover.steps import Step, begin
+from lbproxy.handover.takeover import Takeover
+from lbproxy.handover.upgrade import UNTOLD, Handed, hand_over
 from lbproxy.process import log as logs
+from lbproxy.process.commands import commands
 from lbproxy.process.dataplane import DataPlane
+from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
 from lbproxy.status.control import ControlServer
-from lbproxy.status.render import conns_json, status_json
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 from lbproxy.tasks import Tasks
 
@@ -38,9 +41,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds between two measurements of the loop's lag, and at most between two pings of the watchdog
 _LAGS = 15  # ticks that the lag shown is the worst of: a usual scrape interval, so that no stall goes unseen
-_NO_HANDOVER = "with several workers there is no handover: restart"
 _STOP_MARGIN = 5.0  # seconds beyond shutdown_timeout after which systemd may take a stop for hung
-_UNTOLD = "systemd does not read what it is told, and would take the end of this process for that of the service"
 
 
 class Daemon:
@@ -63,82 +64,78 @@ class Daemon:
         self._plane = plane
         self._file = file
         self._tasks = Tasks()
+        self._life = Life()
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, error)
         self._admin: AdminServer | None = None
-        self._control = ControlServer(control or config.control, self._commands())
+        self._control = ControlServer(control or config.control, commands(self))
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
-        self._started = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._cut = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()  # a reload or an upgrade
-        self._upgrading: asyncio.Task[Any] | None = None
-        self._gone = False  # to a successor: every socket is its own now
 
-    async def run(self, predecessor: Predecessor | None = None, inherited: Inherited | None = None) -> int:
-        """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start, 69 if the port is another's.
-
-        With a `predecessor`, take over from it; the rest of what it has goes into `inherited`.
-        """
+    async def run(self, takeover: Takeover | None = None) -> int:
+        """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start, 69 if the port is another's."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._life.hear, Event.STOP)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self.reload(), "reload"))
         try:
-            if predecessor is not None and inherited is not None:
-                if self._plane.handover is None:
-                    raise HandoverError(_NO_HANDOVER)
-                await self._plane.prepare()
-                predecessor.ready()
-                predecessor.connections(inherited)
-                predecessor.have()
-                await self._plane.serve()
-                await self._control.start(self._tasks, take_over=True)
-            else:
-                await self._control.start(self._tasks)
-                await self._plane.prepare()
-                await self._plane.serve()
+            await self._start(takeover)
         except LbproxyError as error:
-            log.error("%s", error)
-            if predecessor is not None:
-                predecessor.refuse(str(error))
-            await self._control.stop()
-            await self._tasks.cancel()
-            if isinstance(error, YieldError) and self._notifier.there:
-                self._notifier.ready(str(error))  # to systemd, an orderly end is one that comes after a start
-                self._notifier.barrier()
-                return os.EX_UNAVAILABLE
-            return 1
+            return await self._not_started(error, takeover)
+        await self._started()
+        await self._life.ending()
+        await self._stop()
+        return 0
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    async def _start(self, takeover: Takeover | None) -> None:
+        if takeover is None:
+            await self._control.start(self._tasks)
+            await self._plane.prepare()
+            await self._plane.serve()
+            return
+        self._custody()
+        await takeover.run(self._plane.prepare, self._plane.serve)
+        await self._control.start(self._tasks, take_over=True)
+
+    async def _not_started(self, error: LbproxyError, takeover: Takeover | None) -> int:
+        log.error("%s", error)
+        if takeover is not None:
+            takeover.refuse(str(error))
+        await self._control.stop()
+        await self._tasks.cancel()
+        if isinstance(error, YieldError) and self._notifier.there:
+            self._notifier.ready(str(error))  # to systemd, an orderly end is one that comes after a start
+            self._notifier.barrier()
+            return os.EX_UNAVAILABLE
+        return 1
+
+    async def _started(self) -> None:
         await self._move_admin(self._reloader.config)
         if self._reloader.view.last_reload_successful:
             self._remember()
-        self._started.set()
+        self._life.hear(Event.STARTED)
         self._tasks.forever(self._tick, "tick")
-        watcher = self._tasks.forever(partial(self._reloader.watch, self.reload), "watch")
+        self._tasks.forever(partial(self._reloader.watch, self.reload), "watch")
         gc.collect()
         gc.freeze()  # what is alive now lives to the end: the collector need not look at it again and again
         gc.enable()
         self._notifier.ready(self._summary())
         log.info("%s", self._summary())
 
-        await self._stop.wait()
-        watcher.cancel()
-        if self._upgrading is not None:
-            self._upgrading.cancel()
-        async with self._one_at_a_time:
-            pass
-        await self._reloader.close()
-        if not self._gone:
+    # -- stop --------------------------------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        await self._life.idle()
+        if self._life.phase is Phase.GONE:
+            begin(Step.LEAVE)
+        else:
             await self._stop_plane()
-        if self._admin:
-            await self._admin.stop()
+            self._life.hear(Event.OVER)
+        await self._release_admin()
         await self._control.stop()
         await self._tasks.cancel()
         log.info("stopped")
-        return 0
-
-    def _told_to_stop(self) -> None:
-        (self._cut if self._stop.is_set() else self._stop).set()
 
     async def _stop_plane(self) -> None:
         if self._plane.handover is not None and self._plane.handover.leave():
@@ -149,24 +146,14 @@ class Daemon:
         timeout = self._reloader.config.shutdown_timeout
         log.info("stopping, connections have %g s to end", timeout)
         self._notifier.stopping(timeout + _STOP_MARGIN)
-        gently = self._tasks.spawn(self._plane.stop(timeout), "stop")
-        second_signal = self._tasks.spawn(self._cut.wait(), "second signal")
-        await asyncio.wait({gently, second_signal}, return_when=asyncio.FIRST_COMPLETED)
-        if not gently.done():
+        try:
+            async with self._life.until(Phase.CUTTING):
+                await self._plane.stop(timeout)
+        except TimeoutError:
             log.info("told again to stop: cutting all connections now")
-            gently.cancel()
-            await asyncio.wait({gently})
             await self._plane.stop(0)
 
-    async def _tick(self) -> None:
-        """Measure how late the loop runs, and tell the watchdog that it runs at all."""
-        loop = asyncio.get_running_loop()
-        pause = min(_TICK, (self._notifier.watchdog_period or 2 * _TICK) / 2)
-        while True:
-            due = loop.time() + pause
-            await asyncio.sleep(pause)
-            self._lags.append(max(0.0, loop.time() - due))
-            self._notifier.alive()
+    # -- what is asked -----------------------------------------------------------------------------------------------
 
     async def snapshot(self) -> Snapshot:
         """Return the state of the whole process."""
@@ -181,59 +168,55 @@ class Daemon:
         """Take `server` out of rotation or put it back; False if there is none of that name."""
         return await self._plane.set_drain(server, drain)
 
+    async def rebalance(self, dry_run: bool) -> dict[str, int]:
+        """Close quiet surplus connections once, or only count them; returns how many, by server name."""
+        return await self._plane.rebalance(dry_run)
+
     async def reload(self) -> ReloadResult:
         """Read the configuration again and go over to it, or say why not."""
-        await self._started.wait()
-        async with self._one_at_a_time:
-            if self._gone:
-                return ReloadResult(applied=False, lines=("another process has taken over meanwhile: ask again",))
-            if not self._stop.is_set():
+        try:
+            async with self._life.turn(Event.RELOAD):
                 self._notifier.reloading()
-            verdict = await self._reloader.reload()
-            if not self._stop.is_set():
-                self._notifier.ready(self._summary() if verdict.applied else f"reload refused: {verdict.lines[0]}")
-            return verdict
+                result = await self._reloader.reload()
+                if self._life.phase is Phase.RELOADING:
+                    self._notifier.ready(self._summary() if result.applied else f"reload refused: {result.lines[0]}")
+                return result
+        except OutOfTurnError as error:
+            return ReloadResult(applied=False, lines=(str(error),))
 
     async def upgrade(self) -> Handed:
-        """Start this program anew and hand everything over to it; raises HandoverError if that fails, and serves on."""
-        handover = self._plane.handover
-        if handover is None:
-            raise HandoverError(_NO_HANDOVER)
-        if self._upgrading is not None or self._stop.is_set():
-            raise HandoverError("another upgrade or a stop is under way")
-        self._upgrading = asyncio.current_task()
+        """Start this program anew and hand everything over to it; raises LbproxyError if that fails, and serves on."""
+        custody = self._custody()
         try:
-            async with self._one_at_a_time:
-                return await self._hand_over(handover)
-        except asyncio.CancelledError:
-            if not self._stop.is_set():
-                raise
+            async with self._life.turn(Event.UPGRADE), self._life.until(Phase.STOPPING):
+                if not self._notifier.again():
+                    raise HandoverError(UNTOLD)
+                handed = await hand_over(
+                    custody, name=self._notifier.main_pid, release=self._release_admin, reclaim=self._reclaim_admin
+                )
+                self._life.hear(Event.HANDED)
+                return handed
+        except TimeoutError:
             raise HandoverError("the daemon was told to stop meanwhile") from None
         except OSError as error:
-            raise HandoverError(f"no new process to hand over to: {error.strerror}") from None
-        finally:
-            self._upgrading = None
+            raise HandoverError(f"the handover has failed: {error.strerror}") from None
 
-    async def _hand_over(self, handover: Custody) -> Handed:
-        if not self._notifier.again():
-            raise HandoverError(_UNTOLD)
-        successor = Successor()
-        try:
-            version = await successor.prepare(handover)
-            count, began = await successor.take(handover)
-            if self._admin:
-                await self._admin.stop()
-            # Nothing waits from here to the end, so nothing comes in between.
-            if not self._notifier.main_pid(successor.process.pid):
-                raise HandoverError(_UNTOLD)
-            successor.go()
-        except BaseException:
-            successor.give_up()
-            handover.thaw()
-            raise
-        self._gone = True
-        self._stop.set()
-        return Handed(successor.process.pid, version, count, monotonic() - began)
+    def _custody(self) -> Custody:
+        if self._plane.handover is None:
+            raise HandoverError("with several workers there is no handover: restart")
+        return self._plane.handover
+
+    # -- while it serves ---------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """Measure how late the loop runs, and tell the watchdog that it runs at all."""
+        loop = asyncio.get_running_loop()
+        pause = min(_TICK, (self._notifier.watchdog_period or 2 * _TICK) / 2)
+        while True:
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
+            self._lags.append(max(0.0, loop.time() - due))
+            self._notifier.alive()
 
     def _remember(self) -> None:
         """Leave the configuration in force to a successor that finds a broken file."""
@@ -267,42 +250,15 @@ class Daemon:
             self._admin = AdminServer(listen, self)
             await self._admin.start(self._tasks)
 
+    async def _release_admin(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await admin.stop()
+
+    async def _reclaim_admin(self) -> None:
+        await self._move_admin(self._reloader.config)
+
     def _summary(self) -> str:
         proxies = self._reloader.config.proxies.values()
         listens = ", ".join(str(address) for proxy in proxies for address in proxy.listen)
         return f"listening on {listens} for {sum(len(proxy.servers) for proxy in proxies)} servers"
-
-    def _commands(self) -> Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]]:
-        """Return what the control socket answers; the client's side of it is in `cli`."""
-
-        async def status(_arguments: dict[str, Any]) -> dict[str, Any]:
-            return {"status": status_json(await self.snapshot())}
-
-        async def conns(_arguments: dict[str, Any]) -> dict[str, Any]:
-            return {"conns": conns_json(await self.connections())}
-
-        async def reload(_arguments: dict[str, Any]) -> dict[str, Any]:
-            verdict = await self.reload()
-            return {"applied": verdict.applied, "lines": list(verdict.lines)}
-
-        async def drain(arguments: dict[str, Any]) -> dict[str, Any]:
-            return {"ok": await self.set_drain(str(arguments.get("server", "")), True)}
-
-        async def ready(arguments: dict[str, Any]) -> dict[str, Any]:
-            return {"ok": await self.set_drain(str(arguments.get("server", "")), False)}
-
-        async def rebalance(arguments: dict[str, Any]) -> dict[str, Any]:
-            return {"servers": await self._plane.rebalance(bool(arguments.get("dry_run")))}
-
-        async def upgrade(_arguments: dict[str, Any]) -> dict[str, Any]:
-            return asdict(await self.upgrade())
-
-        return {
-            "status": status,
-            "conns": conns,
-            "reload": reload,
-            "drain": drain,
-            "ready": ready,
-            "rebalance": rebalance,
-            "upgrade": upgrade,
-        }

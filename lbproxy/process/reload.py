@@ -53,12 +53,10 @@ class Reloader:
         self._file = file
         self._apply = apply
         self._seen = _digest(file)
-        self._one_at_a_time = asyncio.Lock()
         self._watching = asyncio.Event()
         self._error = error
         self._last_success = time.time()
         self._results = Counter(success=0, failure=0)
-        self._closed = False
         self._set_watching()
 
     @property
@@ -73,32 +71,24 @@ class Reloader:
         )
 
     async def reload(self) -> ReloadResult:
-        """Read the file and go over to it; whoever comes meanwhile waits, and then reads again."""
-        async with self._one_at_a_time:
-            if self._closed:
-                return ReloadResult(applied=False, lines=("the daemon is stopping",))
-            self._seen = _digest(self._file)
-            try:
-                config = load(self._file)
-                lines = await self._apply(config)
-            except LbproxyError as error:
-                return self._refused(str(error).split("\n"))
-            except Exception as error:
-                log.exception("bug: a reload failed half-way")
-                return self._refused([f"internal error: {error!r}"])
-            self.config = config
-            self._set_watching()
-            self._error = None
-            self._last_success = time.time()
-            self._results["success"] += 1
-            for line in lines:
-                log.info("%s", line)
-            return ReloadResult(applied=True, lines=tuple(lines))
-
-    async def close(self) -> None:
-        """Wait for a reload under way and refuse all later ones."""
-        async with self._one_at_a_time:
-            self._closed = True
+        """Read the file and go over to it. One at a time: the caller sees to that."""
+        self._seen = _digest(self._file)
+        try:
+            config = load(self._file)
+            lines = await self._apply(config)
+        except LbproxyError as error:
+            return self._refused(str(error).split("\n"))
+        except Exception as error:
+            log.exception("bug: a reload failed half-way")
+            return self._refused([f"internal error: {error!r}"])
+        self.config = config
+        self._set_watching()
+        self._error = None
+        self._last_success = time.time()
+        self._results["success"] += 1
+        for line in lines:
+            log.info("%s", line)
+        return ReloadResult(applied=True, lines=tuple(lines))
 
     def _refused(self, why: list[str]) -> ReloadResult:
         self._error = "\n".join(why)
@@ -148,7 +138,8 @@ class Reloader:
             await self._compare(reload)
 
     async def _compare(self, reload: Callable[[], Awaitable[object]]) -> None:
-        if self._watching.is_set() and _digest(self._file) != self._seen:
+        if self._watching.is_set() and (seen := _digest(self._file)) != self._seen:
+            self._seen = seen
             log.info("%s has changed", self._file)
             await reload()
 

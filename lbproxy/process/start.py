@@ -17,7 +17,7 @@ from lbproxy.config.model import Config, Log
 from lbproxy.errors import ConfigError, HandoverError
 from lbproxy.handover.inherit import Inherited, drop, from_fds
 from lbproxy.handover.keeper import carrier_name
-from lbproxy.handover.upgrade import Predecessor
+from lbproxy.handover.takeover import Takeover
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
@@ -36,20 +36,22 @@ def main(file: str, control: str | None = None) -> int:
     _occupy_standard_streams()
     logs.setup(Log())
     _raise_fd_limit()
-    predecessor = Predecessor.there()
+    takeover = Takeover.asked_for()
     try:
-        inherited = predecessor.hello() if predecessor else from_fds(listen_fds())
+        if takeover is not None:
+            takeover.meet()
+        inherited = takeover.inherited if takeover is not None else from_fds(listen_fds())
         config, error = _configuration(file, inherited)
     except (ConfigError, HandoverError) as problem:
-        if predecessor:
-            predecessor.refuse(str(problem))
+        if takeover is not None:
+            takeover.refuse(str(problem))
         print(problem, file=sys.stderr)
         return 1
     logs.setup(config.log)
     if error:
         log.error("%s\nthe configuration that was in force before goes on", error)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return uvloop.run(_serve(config, file, control, error, predecessor, inherited))
+    return uvloop.run(_serve(config, file, control, error, takeover, inherited))
 
 
 def _configuration(file: str, inherited: Inherited) -> tuple[Config, str | None]:
@@ -67,7 +69,7 @@ async def _serve(
     file: str,
     control: str | None,
     error: str | None,
-    predecessor: Predecessor | None,
+    takeover: Takeover | None,
     inherited: Inherited,
 ) -> int:
     notifier = Notifier()
@@ -79,13 +81,13 @@ async def _serve(
     if workers == 1:
         with closing(Poller(asyncio.get_running_loop())) as poller:
             app = App(config, poller, inherited, notifier if notifier.keeps else None)
-            return await daemon(app).run(predecessor, inherited)
+            return await daemon(app).run(takeover)
     from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
 
     drop([*inherited.rested, *inherited.kept])  # one process has left them, and several cannot go on with them
     for number in inherited.carriers:
         notifier.forget(carrier_name(number))
-    return await daemon(Supervisor(config, workers, inherited.listeners)).run(predecessor, inherited)
+    return await daemon(Supervisor(config, workers, inherited.listeners)).run(takeover)
 
 
 def _occupy_standard_streams() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lbproxy.handover.steps import Step
 from tests.support import builds
 from tests.support.box import UNITS, Service
 from tests.support.clients import connect, receive, receive_line
@@ -128,6 +129,23 @@ def test_an_upgrade_to_a_build_that_fails_changes_nothing(
         streams.progress()
         assert service.pid() == pid
         assert_all_intact(streams.finish(), sum(MIXED.values()))
+
+
+def test_an_upgrade_that_fails_after_the_new_process_was_named_to_systemd_is_taken_back(streams: Numbered) -> None:
+    """Else systemd would follow a process that is dead, and end the one that serves."""
+    with Service(one_proxy([streams.address])) as service:
+        service.build("bad", changes=builds.at(Step.GO, 'raise OSError(5, "injected")'))
+        service.install("bad")
+        service.systemctl("restart")
+        streams.open(port_of(service), **MIXED)
+        pid = service.pid()
+        assert "injected" in service.lbproxy("upgrade", check=False).stderr
+        streams.progress()
+        assert (service.pid(), service.show("ActiveState")) == (pid, "active")
+        service.systemctl("restart")
+        streams.progress()
+        assert_all_intact(streams.finish(), sum(MIXED.values()))
+        assert service.show("NRestarts") == "0"
 
 
 def test_a_build_that_dies_as_soon_as_it_may_serve_is_a_crash(streams: Numbered) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from lbproxy.errors import LbproxyError
+from lbproxy.errors import ControlError, LbproxyError
+from lbproxy.handover.steps import Side, Step
 from tests.support import builds
-from tests.support.clients import connect, receive, receive_line
+from tests.support.clients import connect, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
+from tests.support.ports import free_port
 from tests.support.servers import Echo, Hung
 from tests.support.streams_checked import Numbered
 from tests.support.wait import FACTOR, until
@@ -44,6 +46,12 @@ class Upgradable(Daemon):
             self.process.wait(10 * FACTOR)
         until(lambda: self.serving() == handed["pid"], "the new process answers")
         return handed
+
+    def refused(self) -> str:
+        """Return why an upgrade has failed."""
+        with pytest.raises(ControlError) as refused:
+            self.call("upgrade")
+        return str(refused.value)
 
     def serving(self) -> int:
         """Return the process id of who answers, 0 for nobody."""
@@ -112,6 +120,64 @@ def test_the_old_process_serves_on_if_the_new_one_fails(
         streams.progress()
         report = streams.finish()
         assert (report.cut, report.wrong) == ([], [])
+
+
+NEW = [step for step in Step if step.side is Side.NEW]
+OLD = [step for step in Step if step.side is Side.OLD]
+
+
+def test_both_processes_take_the_steps_of_the_table() -> None:
+    """At level debug each says so. The first of the new one comes before it knows how much it is to say."""
+    with Upgradable({**one_proxy(["127.0.0.1:1"]), "log": {"level": "debug"}}) as daemon:
+        daemon.upgrade()
+        said = [line.partition(" steps: handover: ")[2] for line in daemon.log.splitlines() if " steps: " in line]
+        for side in (OLD, NEW[1:]):
+            lines = [f"{step.side.value} process: {step.does}" for step in side]
+            assert [line for line in said if line in lines] == lines
+        assert len(said) == len(OLD) + len(NEW) - 1
+
+
+def test_a_new_process_that_dies_at_any_step_before_it_serves_changes_nothing(streams: Numbered) -> None:
+    """The streams go on in the old one, and the endpoints that only one of them can have are still its own."""
+    with Upgradable(one_proxy([streams.address]) | {"admin": {"listen": f"127.0.0.1:{free_port()}"}}) as daemon:
+        streams.open(daemon.port, **ONE_OF_EACH)
+        for step in NEW[:-1]:
+            daemon.install(changes=builds.at(step, "import os; os._exit(9)"))
+            assert "the new process ended with status 9" in daemon.refused()
+            assert_serves(daemon)
+            streams.progress()
+        report = streams.finish()
+        assert (report.cut, report.wrong) == ([], [])
+
+
+def test_a_step_of_the_old_process_that_fails_is_undone_with_all_before_it(streams: Numbered) -> None:
+    """Up to the word to go: the streams go on, the admin endpoint is there, no process is left, the next one works."""
+    with Upgradable(one_proxy([streams.address]) | {"admin": {"listen": f"127.0.0.1:{free_port()}"}}) as daemon:
+        fails = daemon.dir / "fails"
+        fails.write_text("")
+        daemon.install(changes=builds.fails_at_what_stands_in(fails))
+        first = daemon.upgrade()
+        streams.open(daemon.port, **ONE_OF_EACH)
+        for step in OLD[:-1]:
+            fails.write_text(step.name)
+            assert daemon.refused() == "the handover has failed: injected"
+            assert daemon.serving() == first["pid"]
+            assert_serves(daemon)
+            streams.progress()
+        fails.write_text("")
+        assert daemon.upgrade()["pid"] != first["pid"]
+        streams.progress()
+        report = streams.finish()
+        assert (report.cut, report.wrong) == ([], [])
+
+
+def assert_serves(daemon: Upgradable) -> None:
+    """Assert that it is alone, and has its admin endpoint."""
+    assert not Path(f"/proc/{daemon.serving()}/task/{daemon.serving()}/children").read_text()
+    host, _, port = daemon.config["admin"]["listen"].rpartition(":")
+    with connect(int(port), host) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert receive_all(client).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_broken_configuration_is_refused_by_the_new_process(streams: Numbered) -> None:

@@ -7,16 +7,34 @@ import shutil
 from pathlib import Path
 
 import lbproxy
+from lbproxy.handover.steps import Step
+
+Changes = dict[str, tuple[str, str]]
+
+_EVERY_STEP = '    log.debug("handover: %s process: %s", step.side.value, step.does)\n'
+
+
+def at(step: Step, does: str) -> Changes:
+    """Return the changes that have a process do something else at the beginning of a step of the handover."""
+    return {"handover.steps": (_EVERY_STEP, f"{_EVERY_STEP}    if step is Step.{step.name}:\n        {does}\n")}
+
+
+def fails_at_what_stands_in(file: Path) -> Changes:
+    """Return the changes that have a process fail at the step whose name `file` holds."""
+    return {"handover.steps": (_EVERY_STEP, f"""{_EVERY_STEP}\
+    if open("{file}").read() == step.name:
+        raise OSError(5, "injected")
+""")}  # fmt: skip
+
 
 FAILS_AT_START = {"process.start": ("    _raise_fd_limit()\n", '    sys.exit("this build is broken")\n')}
 KNOWS_ANOTHER_HANDOVER = {"handover.parcel": ("VERSION: Final = 1", "VERSION: Final = 2")}
 NEVER_GETS_READY = {"process.start": ("    _raise_fd_limit()\n", "    import time; time.sleep(1000)\n")}
-DIES_WITH_THE_CONNECTIONS = {"handover.upgrade": ('        self._send({"have": True})\n', "        os._exit(9)\n")}
-DIES_WHEN_IT_MAY_GO = {"process.app": ("        inherited, self._inherited = self._inherited, Inherited()\n",
-                              "        os._exit(9)\n")}  # fmt: skip
+DIES_WITH_THE_CONNECTIONS = at(Step.HAVE, "import os; os._exit(9)")
+DIES_WHEN_IT_MAY_GO = at(Step.SERVE, "import os; os._exit(9)")
 
 
-def build(target: Path, version: str = "", changes: dict[str, tuple[str, str]] | None = None) -> None:
+def build(target: Path, version: str = "", changes: Changes | None = None) -> None:
     """Copy the package to `target`/lbproxy; `version` is what it calls itself, `changes` replaces text in modules."""
     package = target / "lbproxy"
     shutil.copytree(Path(lbproxy.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))

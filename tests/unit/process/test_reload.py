@@ -125,40 +125,6 @@ def test_a_bug_in_applying_is_a_refusal_and_not_the_end(file: Path, caplog: pyte
     assert subject.view.last_reload_error is None
 
 
-def test_reloads_happen_one_after_the_other(file: Path) -> None:
-    """The second begins when the first has ended, and sees the file as it is then."""
-    steps: list[str] = []
-
-    async def apply(config: Config) -> list[str]:
-        steps.append(f"begin {weight(config)}")
-        file.write_text(text(3))
-        await asyncio.sleep(0)
-        steps.append(f"end {weight(config)}")
-        return []
-
-    async def both() -> None:
-        await asyncio.gather(subject.reload(), subject.reload())
-
-    subject = reloader(file, apply)
-    file.write_text(text(2))
-    asyncio.run(both())
-    assert steps == ["begin 2", "end 2", "begin 3", "end 3"]
-
-
-def test_no_reload_after_close(file: Path) -> None:
-    """A daemon that stops does not open ports again; the refusal is no failure of the configuration."""
-    applied = Applied()
-    subject = reloader(file, applied)
-
-    async def late() -> ReloadResult:
-        await subject.close()
-        return await subject.reload()
-
-    assert asyncio.run(late()) == ReloadResult(applied=False, lines=("the daemon is stopping",))
-    assert applied.weights == []
-    assert subject.view.last_reload_successful
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits that are for slow writers and rare cases; what is waited for stays the same."""
