@@ -77,7 +77,7 @@ def test_the_log_changes_its_form_with_a_reload(server: Echo) -> None:
     config = one_proxy([server])
     with Daemon(config) as daemon:
         daemon.reload({**config, "log": {"format": "json"}})
-        last = daemon.log.splitlines()[-1]
+        last = until(lambda: next((line for line in daemon.log.splitlines()[-1:] if line.startswith("{")), ""))
         assert {"ts", "level", "logger", "msg"} <= json.loads(last).keys()
 
 
