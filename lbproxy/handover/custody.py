@@ -20,6 +20,7 @@ from lbproxy.handover.keeper import MARKS, FdStore, Keeper, stored_name
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import AtRest
+from lbproxy.net.bugs import met_bug
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.proxies import Proxies
 
@@ -109,8 +110,7 @@ class Custody:
             try:
                 each.thaw()
             except Exception:
-                log.exception("a connection met a bug and is closed")
-                each.session.crashed()
+                met_bug(each.session)
         self._proxies.resume()
 
     def leave(self) -> bool:

@@ -23,6 +23,7 @@ from mmap import mmap
 from time import monotonic
 from typing import Final, Protocol
 
+from lbproxy.net.bugs import met_bug
 from lbproxy.net.pipes import PipePool
 from lbproxy.net.syscalls import Epoll, embed
 from lbproxy.net.timers import NEVER, Timer, TimerWheel
@@ -47,6 +48,8 @@ _ROUNDS: Final = 16
 """Polls before uvloop gets its turn again; a busy set pays for one wake-up of uvloop in so many."""
 _WORTH: Final = 4
 """A batch smaller than this says that another poll would likely be empty, and is not worth a system call."""
+_AGAIN: Final = 1.0
+"""Seconds until a timer that raised is called again: what it does must be done some day."""
 
 
 class Closeable(Protocol):
@@ -212,7 +215,7 @@ class Poller:
                 try:
                     item.ready(fd, events[at + 1])
                 except Exception:
-                    self._crashed(item)
+                    met_bug(item)
         if self._run_queue:
             self._run_deferred()
         if self._closing:
@@ -235,7 +238,7 @@ class Poller:
             try:
                 item.resume()
             except Exception:
-                self._crashed(item)
+                met_bug(item)
 
     def _close_all(self) -> None:
         buried = self._closing
@@ -261,19 +264,13 @@ class Poller:
                 when = item.due(now)
             except Exception:
                 if isinstance(item, Handler):
-                    self._crashed(item)
+                    met_bug(item)
                 else:
-                    log.exception("a timer met a bug")
+                    log.exception("a timer met a bug, and is called again in %g s", _AGAIN)
+                    self.timers.put(item, now + _AGAIN, now)
             else:
                 if when != NEVER:
                     self.timers.put(item, when, now)
         self._close_all()
         self._batch_ends()
         self._arm()
-
-    def _crashed(self, item: Handler) -> None:
-        log.exception("a connection met a bug and is closed")  # noqa: LOG004 (called from handlers only)
-        try:
-            item.crashed()
-        except Exception:
-            log.exception("and closing it met another")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from socket import SocketType
 from typing import Any
@@ -15,12 +16,15 @@ from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import ProxyConfig
 from lbproxy.proxy.proxy_protocol import header
 
+log = logging.getLogger("lbproxy.proxy")
+
 
 class Backend:
     """What dialling, sessions and checks share of a proxy.
 
     `on_transition` is called with every change of a server's state, `on_failure` with every failure that traffic has
-    met, so that a check can be brought forward or a name looked up again.
+    met, so that a check can be brought forward or a name looked up again. One that raises keeps neither the other from
+    hearing, nor whoever has seen something (a check, a connection) from going on.
     """
 
     __slots__ = (
@@ -66,7 +70,10 @@ class Backend:
         """Take in what a check or a connection has shown of `server`."""
         self._pass_on(server, server.health.observe(seen, now), now)
         if isinstance(seen, TrafficResult) and seen.failure:
-            self.on_failure(server)
+            try:
+                self.on_failure(server)
+            except Exception:
+                log.exception("%s: who hears of failures met a bug", self.name)
 
     def preface(self, client: SocketType, peer: tuple[Any, ...]) -> bytes:
         """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
@@ -99,4 +106,7 @@ class Backend:
         server.transitions += 1
         if transition.new is State.UP:
             server.recovered_at = now
-        self.on_transition(server, transition)
+        try:
+            self.on_transition(server, transition)
+        except Exception:
+            log.exception("%s: who hears of changes met a bug", self.name)

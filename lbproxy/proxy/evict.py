@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from lbproxy.net.bugs import for_each
 from lbproxy.net.timers import NEVER, Timer
 
 _STEP: Final = 0.1
@@ -21,6 +22,9 @@ class Cuttable(Protocol):
 
     def cut(self, reason: str) -> None:
         """Close both sides with a reset."""
+
+    def crashed(self) -> None:
+        """Let go of everything: a bug of ours was met."""
 
 
 class Eviction(Timer):
@@ -63,6 +67,5 @@ class Eviction(Timer):
         # Counted from the whole, not from what is left: ten victims would otherwise all be gone in a second.
         stay = 0 if left < _STEP else int(self._total * (left - _STEP) / self._spread)
         share = max(0, len(victims) - stay)
-        for victim in victims[:share]:
-            victim.cut(self._reason)
+        for_each(victims[:share], lambda victim: victim.cut(self._reason))
         return now + _STEP if share < len(victims) else NEVER

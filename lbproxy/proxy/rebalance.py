@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Final
 
 from lbproxy.balance.server import Server
+from lbproxy.net.bugs import for_each
 from lbproxy.net.timers import NEVER, Timer
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.evict import Cuttable
@@ -127,8 +128,7 @@ class Rebalancer(Timer):
         """
         victims = list(islice(self._choose(now), most))
         if not dry_run:
-            for _, victim in victims:
-                victim.cut(REBALANCED)
+            for_each((victim for _, victim in victims), lambda victim: victim.cut(REBALANCED))
         counts = dict(Counter(server.name for server, _ in victims))
         for name, count in counts.items():
             if not dry_run:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lbproxy.balance.server import Server
 from lbproxy.net import sockets as socks
+from lbproxy.net.bugs import for_each
 from lbproxy.net.closing import reset
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
@@ -90,24 +91,20 @@ class Sessions:
     def cut(self, server: Server, reason: str) -> int:
         """Cut every connection to `server`; returns how many."""
         victims = list(self.of(server))
-        for session in victims:
-            session.cut(reason)
+        for_each(victims, lambda session: session.cut(reason))
         return len(victims)
 
     def close(self, reason: str) -> None:
         """Cut everything."""
-        for session in self:
-            session.cut(reason)
+        for_each(self, lambda session: session.cut(reason))
 
     def move_on(self, server: Server) -> None:
         """Turn those elsewhere that are at `server` and have not had a byte from it."""
-        for session in self:
-            session.move_on(server)
+        for_each(self, lambda session: session.move_on(server))
 
     def refresh(self) -> None:
         """Have new settings take effect on live connections."""
-        for session in self:
-            session.refresh()
+        for_each(self, lambda session: session.refresh())
 
     def welcome_back(self, servers: list[Server]) -> None:
         """Count connections that a server still has from before it was removed as its own again: it may keep them."""

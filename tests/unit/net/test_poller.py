@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from lbproxy.net.poller import IN, Handler, Poller
-from lbproxy.net.timers import NEVER
+from lbproxy.net.timers import NEVER, Timer
 from tests.unit.relay.hand import Bench, take
 
 pytestmark = pytest.mark.plain
@@ -220,6 +220,26 @@ def test_times_come_in_order_and_what_due_returns_is_the_next_one(bench: Bench) 
     bench.loop.settle()
     assert order == ["early", "early", "late"]
     assert [timer for timer in bench.loop.timers if not timer.cancelled] == []
+
+
+def test_a_timer_that_raises_comes_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It stands for something that must be done some day: connections to be taken off a server, rebalancing."""
+    calls: list[float] = []
+
+    class Faulty(Timer):
+        """Raises the first time."""
+
+        def due(self, now: float) -> float:
+            """Come."""
+            calls.append(now)
+            if len(calls) == 1:
+                raise RuntimeError("a bug")
+            return NEVER
+
+    bench.poller.at(Faulty(), monotonic())
+    bench.loop.until(lambda: len(calls) == 2)
+    assert calls[1] >= calls[0] + 1
+    assert [record.getMessage() for record in caplog.records] == ["a timer met a bug, and is called again in 1 s"]
 
 
 def test_after_a_stall_what_has_happened_is_told_before_what_is_overdue(bench: Bench) -> None:

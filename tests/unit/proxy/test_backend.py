@@ -49,6 +49,28 @@ def test_what_a_check_says_is_not_a_failure_of_traffic(scene: Scene) -> None:
     assert (scene.failed, transitions(scene)) == ([], [("s0", DOWN, True)])
 
 
+def test_who_hears_of_a_server_and_raises_harms_nobody_else(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the others that hear, nor the check or the connection that has seen something."""
+
+    def raises(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    server, heard = scene.servers[0], list[str]()
+    scene.backend.on_transition = raises
+    scene.backend.on_failure = lambda server: heard.append(server.name)
+    for now in (1.0, 2.0):
+        scene.backend.observe(server, TrafficResult("connect refused"), now)
+    assert heard == ["s0", "s0"]
+    scene.backend.on_failure = raises
+    scene.backend.observe(server, TrafficResult("connect refused"), 3.0)
+    assert (server.health.state, server.transitions) == (DOWN, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "p: who hears of changes met a bug",
+        "p: who hears of failures met a bug",
+    ]
+    assert all(record.exc_info for record in caplog.records)
+
+
 def test_slow_start_counts_from_the_recovery(scene: Scene) -> None:
     """And not from a change to anything else."""
     server = scene.servers[0]
