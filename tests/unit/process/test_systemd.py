@@ -192,17 +192,21 @@ def test_a_barrier_waits_until_systemd_has_read(systemd: socket.socket, notifier
     """It closes the descriptor that comes with it when it has worked off what came before."""
     fill(notifier)
     notifier.ready("x")
-    got: list[str] = []
+    got: list[bytes] = []
 
     def read() -> None:
-        while "BARRIER=1 with 1" not in got:
-            got.extend(messages(systemd, notifier))
+        while b"BARRIER=1" not in got:
+            message, fds, _, _ = socket.recv_fds(systemd, 1000, 10)
+            got.append(message)
+            for fd in fds:
+                os.close(fd)
 
     reader = threading.Thread(target=read)
     reader.start()
-    notifier.barrier()
+    while b"BARRIER=1" not in got:
+        notifier.barrier()
     reader.join()
-    assert got[-2:] == ["READY=1 STATUS=x", "BARRIER=1 with 1"]
+    assert got[-2:] == [b"READY=1\nSTATUS=x", b"BARRIER=1"]
 
 
 @pytest.mark.parametrize(
