@@ -62,7 +62,7 @@ class Custody:
         self._frozen = adopt(inherited, self._poller, self.marks, self._proxies.of)
         if self._store is not None and self.marks is not None:
             self._keeper = Keeper(self._store, self.marks, self._proxies.sessions, self.state)
-            self._keeper.begin(inherited.carriers)
+            self._keeper.begin(inherited.queues)
 
     async def keep(self) -> None:
         """Keep what has become old enough, until cancelled."""

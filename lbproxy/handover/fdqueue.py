@@ -3,7 +3,7 @@
 systemd's fd store can hold any descriptor, but each one it takes is compared with all it has, which is quadratic work
 for PID 1. So it is given one: the reading end of a SOCK_SEQPACKET pair. What is sent into the other end stays in the
 kernel when this process dies, and the next one reads it all. Entries cannot be taken out one by one; whoever feeds a
-carrier makes a new one when too much in it has died.
+queue makes a new one when too much in it has died.
 """
 
 from __future__ import annotations

@@ -12,12 +12,11 @@ from typing import Final
 
 from lbproxy.balance.server import Server
 from lbproxy.config.model import Address, ServerConfig
-from lbproxy.handover import fdqueue as carrier
 from lbproxy.handover import keeper
-from lbproxy.handover import revive as parcels
+from lbproxy.handover.fdqueue import receive
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import Parcel, ProcessState
-from lbproxy.handover.revive import AtRest
+from lbproxy.handover.revive import AtRest, revive, sift
 from lbproxy.net.closing import end_shared
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.proxy import Proxy
@@ -36,9 +35,9 @@ class Inherited:
     rested: list[Parcel] = field(default_factory=list)
     """Written when nothing moved any more."""
     kept: list[Parcel] = field(default_factory=list)
-    """Written before; see `parcels.sift`."""
+    """Written before; see `sift`."""
     state: ProcessState = field(default_factory=lambda: ProcessState())
-    carriers: list[int] = field(default_factory=list)
+    queues: list[int] = field(default_factory=list)
     """Numbers of those in the fd store."""
     config: str = ""
     """The text of the configuration that was in force."""
@@ -57,7 +56,7 @@ def from_fds(named: Mapping[str, list[int]]) -> Inherited:
     and this one cannot read is closed, and said so: the connections are reset, the ports stay open.
     """
     inherited = Inherited()
-    carriers: dict[int, socket.socket] = {}
+    queues: dict[int, socket.socket] = {}
     for name, fds in named.items():
         for fd in fds:
             if name == keeper.MARKS:
@@ -65,22 +64,22 @@ def from_fds(named: Mapping[str, list[int]]) -> Inherited:
             elif name == keeper.CONFIG:
                 inherited.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
                 os.close(fd)
-            elif name.startswith(f"{keeper.CARRIER}-"):
-                carriers[int(name.rpartition("-")[2])] = socket.socket(fileno=fd)
+            elif name.startswith(f"{keeper.QUEUE}-"):
+                queues[int(name.rpartition("-")[2])] = socket.socket(fileno=fd)
             else:
                 _add_listener(inherited, name, fd)
-    for number in sorted(carriers):
-        _unload(inherited, number, carriers[number])
+    for number in sorted(queues):
+        _unload(inherited, number, queues[number])
     return inherited
 
 
 def _unload(inherited: Inherited, number: int, sock: socket.socket) -> None:
     with sock:
-        found, state, wrong = carrier.receive(sock)
+        found, state, wrong = receive(sock)
     at_rest = inherited.marks is not None and inherited.marks.at_rest == number
     (inherited.rested if at_rest else inherited.kept).extend(found)
     inherited.state = state or inherited.state
-    inherited.carriers.append(number)
+    inherited.queues.append(number)
     if wrong:
         log.error("connections of the process before this one are lost: %s", wrong[0])
 
@@ -109,22 +108,22 @@ def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: C
 
     A connection to a server that is no longer configured goes on for as long as that one may drain.
     """
-    good, holed = parcels.sift(inherited.rested, inherited.kept, marks)
+    good, holed = sift(inherited.rested, inherited.kept, marks)
     if marks is not None:
         marks.claim(parcel.slot for parcel in good if parcel.slot)
     adopted: list[AtRest] = []
     strangers: dict[tuple[str, str, str], Server] = {}
     for parcel in good:
-        frontend = proxy_of(parcel.proxy)
+        proxy = proxy_of(parcel.proxy)
         server = None
         if parcel.server_fd >= 0:
-            server = next((s for s in frontend.backend.pool.servers if s.key == parcel.server), None)
+            server = next((s for s in proxy.backend.pool.servers if s.key == parcel.server), None)
             server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, poller.now))
-        session = parcels.revive(parcel, poller, frontend.backend, server, frontend.sessions.on_end)
-        frontend.sessions.take_in(session)
+        session = revive(parcel, poller, proxy.backend, server, proxy.sessions.on_end)
+        proxy.sessions.take_in(session)
         adopted.append(AtRest(session, parcel.flight))
-    for (proxy, _, _), server in strangers.items():
-        proxy_of(proxy).retire(server)
+    for (name, _, _), server in strangers.items():
+        proxy_of(name).retire(server)
     drop(holed)
     if good or holed:
         log.info("took over %d connections, reset %d", len(good), len(holed))

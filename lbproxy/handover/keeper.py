@@ -1,31 +1,39 @@
 """Has live connections held by systemd, so that they outlive this process however it ends.
 
-In the fd store are: the listening sockets, the configuration in force, the marks (`relay.marks`), and the receiving end
-of a carrier (`carrier`) in which every connection that has lived KEEP_AFTER rides. Short connections never get there.
-When the process is killed, the next one finds all of it among its descriptors and goes on.
+In the fd store are: the listening sockets, the configuration in force, the marks (`marks`), and the receiving end of a
+queue (`fdqueue`) in which every connection that has lived KEEP_AFTER rides. Short connections never get there. When the
+process is killed, the next one finds all of it among its descriptors and goes on.
 
-A connection that has ended cannot be taken out of the carrier, so it is shut down for everybody (`Link.kept`), and when
-the dead outnumber the living, or the carrier is full, the living move to a new one.
+A connection that has ended cannot be taken out of the queue, so it is shut down for everybody (`Link.kept`), and when
+the dead outnumber the living, or the queue is full, the living move to a new one.
 
-When may a successor go on with what it finds? Carriers are numbered. One that was written *at rest*, by a process that
-had stopped all movement and was about to leave, tells everything: bytes in transit, connections still being made. Its
-number stands in the marks (`Marks.at_rest`), in memory that systemd holds too. Of any other carrier only the
-descriptors are true: a connection goes on if it has its slot still and no mark stands, and is reset otherwise. What
-happens to a process that is killed
+Queues are numbered. One that was written *at rest*, by a process that had stopped all movement and was about to leave,
+tells everything: bytes in transit, connections still being made. Its number stands in the marks (`Marks.at_rest`), in
+memory that systemd holds too. Of any other queue only the descriptors are true: a connection goes on if it still has
+its slot and no mark stands, and is reset otherwise ("the marks decide").
 
-- between the entry in the marks and the one in the carrier: that connection is cut, nobody holds it;
-- between a read and its write, or with bytes in a pipe: the mark stands, it is reset;
-- between the end of a connection and that of its slot: the sockets are shut down already, the next one sees them end;
-- while it repacks: both carriers are there or only the new one; second entries of a connection are known by its slot;
-- at a stop, before the last carrier is declared at rest: the marks decide, as in any crash. After it, nothing moves;
-- at a start, before `at_rest` is cleared: nothing has moved, and the last carrier still tells everything: it is only
-  looked at (`carrier.receive`), so a start that fails costs nothing either;
-- at a start, after that: the marks decide. Bytes in transit have been marked again before (`parcels.revive`);
-- as the old one of an upgrade, before it names the new one to systemd: it is frozen, the marks decide, and the new one
-  ends when their socket does. After: the new one is the service; without the word to go it ends, and the marks decide;
-- as the new one of an upgrade: the old one goes on if it has not yet said go, else the marks, which both share, decide.
+    killed when                          the next process finds             so
+    -----------------------------------  ---------------------------------  ---------------------------------------
+    a slot is taken, the connection      a slot in use that no entry        it is cut: nobody holds it
+      not yet in the queue                 is for
+    between a read and its write, or     a mark that stands                 it is reset: a gap is never passed on
+      with bytes in a pipe
+    a connection is shut down, its       its entry and its slot             it goes on, and sees both ends at once
+      slot not yet free
+    the living move to a new queue       both queues, or the new one        an entry is known by its slot: once is
+                                                                              enough
+    at a stop, before the last queue     a queue more, not at rest          the marks decide
+      is declared at rest
+    at a stop, after that; at a start,   a queue at rest, which it only     everything goes on; a start that fails
+      before `at_rest` is cleared          looks at (`fdqueue.receive`)       costs nothing
+    at a start, after that               its own queue, perhaps the one     the marks decide: bytes in transit were
+                                           before it, neither at rest         marked again before (`revive`)
+    the old one of an upgrade            the queue of the old process,      the marks decide; the new process ends
+                                           which stood still                  without the word to go
+    the new one of an upgrade,           the queue of either, and the       the marks decide, which both share
+      after the word to go                 marks of both
 
-A message to systemd that gets lost costs connections at the next crash, and never more: a carrier that should have been
+A message to systemd that gets lost costs connections at the next crash, and never more: a queue that should have been
 forgotten is not at rest any more, and one that was not stored is not found. If nobody at all takes the connections
 over (`systemctl stop`, a unit that has failed for good), systemd's close resets them.
 """
@@ -49,9 +57,10 @@ log = logging.getLogger(__name__)
 KEEP_AFTER: Final = 2.0
 """Seconds a connection must have lived to be worth keeping."""
 _SLACK: Final = 256
-"""Dead entries that are not worth a new carrier."""
+"""Dead entries that are not worth a new queue."""
 MARKS: Final = "marks"
-CARRIER: Final = "carrier"
+QUEUE: Final = "carrier"
+"""What the names of queues begin with; as all of these, known to every version."""
 LISTENER: Final = "listener"
 CONFIG: Final = "config"
 
@@ -80,7 +89,7 @@ class Keeper:
         self._store = store
         self._sessions = sessions
         self._state = state
-        self._carrier: FdQueue | None = None
+        self._queue: FdQueue | None = None
         self._number = 0
         self._told: ProcessState = {}
         self._living = 0
@@ -88,21 +97,21 @@ class Keeper:
 
     @property
     def number(self) -> int:
-        """The number of the carrier in use."""
+        """The number of the queue in use."""
         return self._number
 
     def begin(self, inherited: Sequence[int]) -> None:
-        """Take over from carriers of these numbers; call it before anything moves, with all that goes on revived."""
+        """Take over from queues of these numbers; call it before anything moves, with all that goes on revived."""
         self._number = max(inherited, default=0)
         self._repack(forget=False)
         self.marks.at_rest = 0
         for number in inherited:
-            self._store.forget(carrier_name(number))
+            self._store.forget(queue_name(number))
 
     def sweep(self, now: float) -> None:
         """Put in what is old enough and not in yet; call it about once a second."""
-        carrier = self._carrier
-        if carrier is None:
+        queue = self._queue
+        if queue is None:
             self._repack(forget=True)
             return
         parcels = []
@@ -114,8 +123,8 @@ class Keeper:
                     link.keep(slot, serial, places(slot))
                     self._living += 1
                     parcels.append(parcel_of(session))
-        sent = carrier.send(parcels) and self._tell(carrier)
-        dead = carrier.entries - self._living
+        sent = queue.send(parcels) and self._tell(queue)
+        dead = queue.entries - self._living
         if dead > self._living + _SLACK or (not sent and dead > _SLACK):
             self._repack(forget=True)
         elif not sent:
@@ -128,48 +137,48 @@ class Keeper:
 
     def leave(self, parcels: Iterable[Parcel]) -> bool:
         """Leave everything, frozen and swept before, to the next process; False if it does not all fit."""
-        carrier = _carrier()
-        if carrier is None:
+        queue = _new_queue()
+        if queue is None:
             return False
-        # What does not fit, and has nothing to tell but its descriptors, is in the carrier before this one too.
+        # What does not fit, and has nothing to tell but its descriptors, is in the queue before this one too.
         first = sorted(parcels, key=lambda parcel: bool(parcel.slot) and not any(parcel.rests))
-        complete = carrier.send(first) and carrier.send_state(self._state())
-        self._put(carrier, forget=complete)
+        complete = queue.send(first) and queue.send_state(self._state())
+        self._put(queue, forget=complete)
         self.marks.at_rest = self._number
         return complete
 
     def _repack(self, *, forget: bool) -> None:
-        """Move the living to a new carrier. Both are held for a moment, so that none is ever held by neither."""
+        """Move the living to a new queue. Both are held for a moment, so that none is ever held by neither."""
         kept = [parcel_of(session) for session in self._sessions() if session.link is not None and session.link.kept]
         self._living = len(kept)
-        carrier = _carrier()
-        if carrier is None:
+        queue = _new_queue()
+        if queue is None:
             self._complain()
             return
-        if carrier.send(kept):
+        if queue.send(kept):
             self._warning.over()
         else:
             self._complain()
         self._told = {}
-        self._tell(carrier)
-        self._put(carrier, forget=forget)
+        self._tell(queue)
+        self._put(queue, forget=forget)
 
-    def _tell(self, carrier: FdQueue) -> bool:
+    def _tell(self, queue: FdQueue) -> bool:
         state = self._state()
         if state == self._told:
             return True
         self._told = state
-        return carrier.send_state(state)
+        return queue.send_state(state)
 
-    def _put(self, carrier: FdQueue, *, forget: bool) -> None:
-        self._store.store(carrier_name(self._number + 1), [carrier.receiver.fileno()])
+    def _put(self, queue: FdQueue, *, forget: bool) -> None:
+        self._store.store(queue_name(self._number + 1), [queue.receiver.fileno()])
         if forget and self._number:
-            self._store.forget(carrier_name(self._number))
+            self._store.forget(queue_name(self._number))
         self._number += 1
-        carrier.receiver.close()
-        if self._carrier is not None:
-            self._carrier.sender.close()
-        self._carrier = carrier
+        queue.receiver.close()
+        if self._queue is not None:
+            self._queue.sender.close()
+        self._queue = queue
 
     def _complain(self) -> None:
         if self._warning.news("full"):
@@ -179,16 +188,16 @@ class Keeper:
             )
 
 
-def _carrier() -> FdQueue | None:
+def _new_queue() -> FdQueue | None:
     try:
         return FdQueue()
     except OSError:  # no descriptors left
         return None
 
 
-def carrier_name(number: int) -> str:
-    """Return the fd store's name of a carrier."""
-    return f"{CARRIER}-{number}"
+def queue_name(number: int) -> str:
+    """Return the fd store's name of a queue."""
+    return f"{QUEUE}-{number}"
 
 
 def stored_name(address: Address) -> str:

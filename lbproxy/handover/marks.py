@@ -12,7 +12,7 @@ a hole in the stream. The serial number tells a connection from one that used th
 
 Slot 0 is no connection's:
 
-    0   8  number of the carrier that was written while nothing moved; 0 as soon as anything has moved since
+    0   8  number of the queue that was written while nothing moved; 0 as soon as anything has moved since
     8   8  the last serial number given out
 """
 
@@ -56,7 +56,7 @@ class Marks:
 
     @property
     def at_rest(self) -> int:
-        """The number of the carrier that tells the whole truth, 0 for none: see `keeper`."""
+        """The number of the queue that tells the whole truth, 0 for none: see `keeper`."""
         return int(_NUMBER.unpack_from(self.page, 0)[0])
 
     @at_rest.setter

@@ -17,9 +17,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 from lbproxy.errors import HandoverError
 
@@ -38,6 +38,14 @@ class ProcessState(TypedDict, total=False):
     """Number of the queue in the fd store (`keeper`), 0 for none."""
 
 
+_Row = tuple[str, int, int, str, str, str, list[str | int], float, int, int, str]
+
+
+class _Content(TypedDict, total=False):
+    parcels: list[_Row]
+    state: ProcessState
+
+
 @dataclass(slots=True, kw_only=True)
 class Parcel:
     """One connection. `server_fd` is -1 while none is connected; then `server` is empty too."""
@@ -47,7 +55,8 @@ class Parcel:
     proxy: str
     server: tuple[str, str] = ("", "")
     """Name and address."""
-    peer: tuple[Any, ...]
+    peer: tuple[str | int, ...]
+    """A socket address."""
     born: float
     moved: tuple[int, int] = (0, 0)
     first_fin: str = ""
@@ -71,8 +80,8 @@ class Parcel:
 
 def encode(parcels: Iterable[Parcel]) -> bytes:
     """Return the message for parcels; their descriptors go with it in the same order."""
-    rows = [
-        [p.roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin] for p in parcels
+    rows: list[_Row] = [
+        (p.roles, p.slot, p.serial, p.proxy, *p.server, list(p.peer), p.born, *p.moved, p.first_fin) for p in parcels
     ]
     return _pack({"parcels": rows})
 
@@ -99,17 +108,17 @@ def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], ProcessState |
     return [_parcel(row, {role: next(left) for role in row[0]}) for row in rows], state
 
 
-def _unpack(message: bytes) -> tuple[list[list[Any]], ProcessState | None]:
+def _unpack(message: bytes) -> tuple[list[_Row], ProcessState | None]:
     if message[:1] != bytes([VERSION]):
         raise HandoverError(f"handover version {message[0] if message else 'none'}, only {VERSION} is known here")
     try:
-        content = json.loads(zlib.decompress(message[1:]))
+        content: _Content = json.loads(zlib.decompress(message[1:]))
         return content.get("parcels", []), content.get("state")
     except (ValueError, AttributeError, zlib.error) as error:
         raise HandoverError(f"a handover message cannot be read: {error}") from None
 
 
-def _parcel(row: list[Any], owned: dict[str, int]) -> Parcel:
+def _parcel(row: _Row, owned: dict[str, int]) -> Parcel:
     _, slot, serial, proxy, name, address, peer, born, up, down, first_fin = row
     data = {role: _read(owned[role]) if role in owned else b"" for role in "fud"}
     return Parcel(
@@ -128,7 +137,7 @@ def _parcel(row: list[Any], owned: dict[str, int]) -> Parcel:
     )
 
 
-def _pack(content: Mapping[str, object]) -> bytes:
+def _pack(content: _Content) -> bytes:
     return bytes([VERSION]) + zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)
 
 

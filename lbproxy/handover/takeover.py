@@ -82,7 +82,7 @@ class Takeover:
         if wrong:
             raise HandoverError(wrong[0])
         if self.inherited.state.get("carrier"):
-            self.inherited.carriers = [self.inherited.state["carrier"]]
+            self.inherited.queues = [self.inherited.state["carrier"]]
 
     def _send(self, message: Message) -> None:
         try:

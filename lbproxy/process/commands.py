@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 
 from lbproxy.handover.upgrade import Handed
 from lbproxy.process.reload import ReloadResult
 from lbproxy.status.control import Command
 from lbproxy.status.render import conns_json, status_json
 from lbproxy.status.snapshot import ConnectionView, Snapshot
+
+Request = dict[str, object]
+Answer = dict[str, object]
 
 
 class Operable(Protocol):
@@ -38,26 +41,26 @@ class Operable(Protocol):
 def commands(daemon: Operable) -> Mapping[str, Command]:
     """Return what may be asked of `daemon`: each takes the request and returns the answer."""
 
-    async def status(_request: dict[str, Any]) -> dict[str, Any]:
+    async def status(_request: Request) -> Answer:
         return {"status": status_json(await daemon.snapshot())}
 
-    async def conns(_request: dict[str, Any]) -> dict[str, Any]:
+    async def conns(_request: Request) -> Answer:
         return {"conns": conns_json(await daemon.connections())}
 
-    async def reload(_request: dict[str, Any]) -> dict[str, Any]:
+    async def reload(_request: Request) -> Answer:
         result = await daemon.reload()
         return {"applied": result.applied, "lines": list(result.lines)}
 
-    async def drain(request: dict[str, Any]) -> dict[str, Any]:
+    async def drain(request: Request) -> Answer:
         return {"ok": await daemon.set_drain(str(request.get("server", "")), True)}
 
-    async def ready(request: dict[str, Any]) -> dict[str, Any]:
+    async def ready(request: Request) -> Answer:
         return {"ok": await daemon.set_drain(str(request.get("server", "")), False)}
 
-    async def rebalance(request: dict[str, Any]) -> dict[str, Any]:
+    async def rebalance(request: Request) -> Answer:
         return {"servers": await daemon.rebalance(bool(request.get("dry_run")))}
 
-    async def upgrade(_request: dict[str, Any]) -> dict[str, Any]:
+    async def upgrade(_request: Request) -> Answer:
         return asdict(await daemon.upgrade())
 
     every = (status, conns, reload, drain, ready, rebalance, upgrade)

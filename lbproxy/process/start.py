@@ -16,7 +16,7 @@ from lbproxy.config.load import load, loads
 from lbproxy.config.model import Config, Log
 from lbproxy.errors import ConfigError, HandoverError
 from lbproxy.handover.inherit import Inherited, drop, from_fds
-from lbproxy.handover.keeper import carrier_name
+from lbproxy.handover.keeper import queue_name
 from lbproxy.handover.takeover import Takeover
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
@@ -85,8 +85,8 @@ async def _serve(
     from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
 
     drop([*inherited.rested, *inherited.kept])  # one process has left them, and several cannot go on with them
-    for number in inherited.carriers:
-        notifier.forget(carrier_name(number))
+    for number in inherited.queues:
+        notifier.forget(queue_name(number))
     return await daemon(Supervisor(config, workers, inherited.listeners)).run(takeover)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import reduce
 from socket import SocketType
 from time import monotonic
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from lbproxy.balance.histogram import Histogram
 from lbproxy.balance.state import SEVERITY
@@ -30,6 +30,8 @@ from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snaps
 from lbproxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 _AGAIN: Final = 1.0
 """Seconds before a worker that died is started again."""
@@ -115,31 +117,32 @@ class Supervisor:
         closed = [self._listeners.pop(address) for each in plan.proxies for address in each.listen_closed]
         servers = [server for proxy in config.proxies.values() for server in proxy.servers]
         self._drained &= {name for server in servers for name in (server.name, str(server.address))}
-        await self._ask("apply", config, listeners=opened)
+        await self._ask(list, "apply", config, listeners=opened)
         for sock in closed:
             sock.close()
         return plan.lines()
 
     async def _ask(
         self,
+        answers: type[Answer],
         verb: str,
         *arguments: object,
         listeners: Mapping[Address, SocketType] | None = None,
         patience: float = PATIENCE,
-    ) -> list[Any]:
+    ) -> list[Answer]:
         """Return the answers of the workers that answer."""
-        answers = await asyncio.gather(
+        given = await asyncio.gather(
             *(worker.call(verb, *arguments, listeners=listeners, patience=patience) for worker in self._crew),
             return_exceptions=True,
         )
-        for answer in answers:
+        for answer in given:
             if isinstance(answer, BaseException):
                 log.warning("%s: %s", verb, answer)
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
+        return [answer for answer in given if isinstance(answer, answers)]
 
     async def snapshot(self) -> Snapshot:
         """Return the sum over all workers."""
-        snapshots: list[Snapshot] = await self._ask("snapshot")
+        snapshots = await self._ask(Snapshot, "snapshot")
         if not snapshots:
             raise LbproxyError("no worker process answers")
         views = [view for snapshot in snapshots for view in snapshot.proxies]
@@ -158,18 +161,18 @@ class Supervisor:
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections of all workers."""
-        return [view for views in await self._ask("connections") for view in views]
+        return [view for views in await self._ask(list, "connections") for view in views]
 
     async def set_drain(self, server: str, drain: bool) -> bool:
         """Take `server` out of rotation in every worker, or put it back; False if none has it."""
-        found = any(await self._ask("set_drain", server, drain))
+        found = any(await self._ask(bool, "set_drain", server, drain))
         if found:
             (self._drained.add if drain else self._drained.discard)(server)
         return found
 
     async def rebalance(self, dry_run: bool) -> dict[str, int]:
         """Close quiet surplus connections once, in every worker for itself; returns how many, by server name."""
-        return sum_up(await self._ask("rebalance", dry_run))
+        return sum_up(await self._ask(dict, "rebalance", dry_run))
 
     async def stop(self, timeout: float) -> None:
         """Have every worker stop, and wait for it."""
@@ -178,7 +181,7 @@ class Supervisor:
             sock.close()
         self._listeners.clear()
         if timeout:
-            await self._ask("stop", timeout, patience=timeout + PATIENCE)
+            await self._ask(type(None), "stop", timeout, patience=timeout + PATIENCE)
         await asyncio.gather(*(worker.dismiss() for worker in self._crew))
         await self._tasks.cancel()
 

@@ -84,7 +84,7 @@ class Notifier:
     def store(self, name: str, fds: Sequence[int]) -> None:
         """Give copies of descriptors into the fd store, to be handed to the next process under `name`.
 
-        FDPOLL=0, or systemd would drop a carrier as soon as this process, its other end, has died.
+        FDPOLL=0, or systemd would drop a queue as soon as this process, its other end, has died.
         """
         self._tell(f"store {name}", f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds)
 

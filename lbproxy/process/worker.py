@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 
@@ -92,7 +92,7 @@ class WorkerProcess:
         *arguments: object,
         listeners: Mapping[Address, SocketType] | None = None,
         patience: float = PATIENCE,
-    ) -> Any:
+    ) -> object:
         """Have the worker's App do `verb`; returns what it returned. Raises LbproxyError, also if none is there."""
         return await self._ask(partial(Call, verb=verb, arguments=arguments), listeners or {}, patience)
 

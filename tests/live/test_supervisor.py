@@ -50,7 +50,7 @@ def total(daemon: Daemon) -> int:
     return int(proxy["connections_total"])
 
 
-def carriers(daemon: Daemon) -> set[int]:
+def carrying(daemon: Daemon) -> set[int]:
     """Return the workers that have a connection of the daemon's first port."""
     port = f":{daemon.port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -71,7 +71,7 @@ def connected(daemon: Daemon) -> Iterator[list[socket.socket]]:
     def enough() -> bool:
         clients.extend(connect(daemon.port) for _ in range(8))
         assert all(receive_line(client) in ("a", "b") for client in clients[-8:])
-        return len(carriers(daemon)) == 2
+        return len(carrying(daemon)) == 2
 
     try:
         until(enough, "both workers carry connections")

@@ -1,4 +1,4 @@
-"""A worker process, called as the fleet calls it."""
+"""A worker process, called as the supervisor calls it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from lbproxy.config.model import Address
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.inherit import Inherited, from_fds
-from lbproxy.handover.keeper import CARRIER, MARKS
+from lbproxy.handover.keeper import MARKS, QUEUE
 from lbproxy.handover.marks import Marks
 from lbproxy.proxy.session import Session
 from tests.unit.handover.shelf import Shelf
@@ -37,8 +37,8 @@ class Process:
         self.custody.thaw()
         self.house.close()
         keeper = self.custody._keeper
-        if keeper is not None and keeper._carrier is not None:
-            keeper._carrier.close()
+        if keeper is not None and keeper._queue is not None:
+            keeper._queue.close()
         if self.custody.marks is not None:
             self.custody.marks.close()
 
@@ -93,7 +93,7 @@ def test_what_is_left_goes_on_in_the_next_process(bench: Bench, shelf: Shelf) ->
     bench.loop.settle()
     assert (take(server), take(client)) == (b"up", b"down")
     assert new.house.proxies.drained() == ["p"]
-    assert shelf.names() == [f"{CARRIER}-3", MARKS]
+    assert shelf.names() == [f"{QUEUE}-3", MARKS]
     new.close()
     old.close()
 

@@ -12,7 +12,7 @@ from lbproxy.balance.pool import Pool
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.inherit import Inherited, adopt, from_fds
-from lbproxy.handover.keeper import CARRIER, CONFIG, MARKS
+from lbproxy.handover.keeper import CONFIG, MARKS, QUEUE
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
 from lbproxy.proxy.listener import ConnectionLimit
@@ -67,29 +67,29 @@ def test_the_configuration_is_text() -> None:
     assert from_fds({CONFIG: [memfd("x", b"proxies: {}\n")]}).config == "proxies: {}\n"
 
 
-def test_of_several_carriers_the_one_written_at_rest_is_told_apart() -> None:
+def test_of_several_queues_the_one_written_at_rest_is_told_apart() -> None:
     """All are read, the oldest first; the state of the newest counts."""
     marks = Marks.create(3)
     named = {}
     for number in (10, 9):
-        carrier = FdQueue()
-        carrier.send([Parcel(client_fd=0, proxy="p", peer=("::1", 1), born=0.0, slot=number)])
-        carrier.send_state({"carrier": number})
-        named[f"{CARRIER}-{number}"] = [dup(carrier.receiver)]
-        carrier.close()
+        queue = FdQueue()
+        queue.send([Parcel(client_fd=0, proxy="p", peer=("::1", 1), born=0.0, slot=number)])
+        queue.send_state({"carrier": number})
+        named[f"{QUEUE}-{number}"] = [dup(queue.receiver)]
+        queue.close()
     marks.at_rest = 9
     inherited = from_fds({**named, MARKS: [os.dup(marks.fd)]})
     assert ([p.slot for p in inherited.rested], [p.slot for p in inherited.kept]) == ([9], [10])
-    assert (inherited.carriers, inherited.state) == ([9, 10], {"carrier": 10})
+    assert (inherited.queues, inherited.state) == ([9, 10], {"carrier": 10})
     close(inherited)
     marks.close()
 
 
-def test_a_carrier_of_another_version_costs_its_connections_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_queue_of_another_version_costs_its_connections_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     """One line says so."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     socket.send_fds(ours, [b"\xee new"], [0])
-    assert from_fds({f"{CARRIER}-4": [theirs.detach()]}) == Inherited(carriers=[4])
+    assert from_fds({f"{QUEUE}-4": [theirs.detach()]}) == Inherited(queues=[4])
     ours.close()
     assert [record.message for record in caplog.records] == [
         "connections of the process before this one are lost: handover version 238, only 1 is known here"

@@ -9,10 +9,9 @@ from math import inf
 
 import pytest
 
-from lbproxy.handover import fdqueue as carriers
-from lbproxy.handover.fdqueue import receive
+from lbproxy.handover.fdqueue import FdQueue, receive
 from lbproxy.handover.inherit import Inherited, from_fds
-from lbproxy.handover.keeper import CARRIER, KEEP_AFTER, MARKS, Keeper
+from lbproxy.handover.keeper import KEEP_AFTER, MARKS, QUEUE, Keeper
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import parcel_of, revive, sift
@@ -53,7 +52,7 @@ class World:
             self.keeper.left(session.link.kept)
 
     def found(self) -> Inherited:
-        """Return what a process that starts now would find. What is in a carrier is found once."""
+        """Return what a process that starts now would find. What is in a queue is found once."""
         return from_fds(self.shelf.pass_on())
 
     def serials(self, inherited: Inherited) -> tuple[list[int], list[int]]:
@@ -76,8 +75,8 @@ class World:
         for session in list(self.sessions):
             session.cut("over")
         self.shelf.close()
-        if self.keeper._carrier is not None:
-            self.keeper._carrier.close()
+        if self.keeper._queue is not None:
+            self.keeper._queue.close()
         self.marks.close()
 
 
@@ -93,11 +92,11 @@ def world() -> Iterator[World]:
 
 
 def test_only_what_has_lived_a_while_is_kept(world: World) -> None:
-    """Short connections pay nothing; one carrier is there from the beginning."""
+    """Short connections pay nothing; one queue is there from the beginning."""
     young, old = world.connect(born=100.0), world.connect(born=100.0 - KEEP_AFTER)
     world.keeper.sweep(100.0)
     assert (young.link and young.link.kept, old.link and old.link.kept) == (0, 1)
-    assert world.shelf.names() == [f"{CARRIER}-1", MARKS]
+    assert world.shelf.names() == [f"{QUEUE}-1", MARKS]
     assert world.after_a_crash() == ([1], [])
 
 
@@ -111,7 +110,7 @@ def test_one_with_a_mark_is_reset_after_a_crash(world: World) -> None:
 
 
 def test_one_that_has_ended_is_not_found(world: World) -> None:
-    """Its entry is still in the carrier, its slot is not its own any more."""
+    """Its entry is still in the queue, its slot is not its own any more."""
     first, _ = world.connect(0.0), world.connect(0.0)
     world.keeper.sweep(inf)
     first.cut("over")
@@ -119,14 +118,14 @@ def test_one_that_has_ended_is_not_found(world: World) -> None:
 
 
 def test_the_living_move_when_the_dead_are_too_many(world: World) -> None:
-    """The new carrier is stored before the old one is forgotten."""
+    """The new queue is stored before the old one is forgotten."""
     world.connect(0.0)
     world.keeper.sweep(inf)
     for _ in range(300):
         session = world.connect(0.0)
         world.keeper.sweep(inf)
         session.cut("over")
-    assert world.shelf.log[-2:] == [f"+{CARRIER}-2", f"-{CARRIER}-1"]
+    assert world.shelf.log[-2:] == [f"+{QUEUE}-2", f"-{QUEUE}-1"]
     assert world.after_a_crash()[1] == []
 
 
@@ -136,18 +135,18 @@ def test_nothing_is_moved_for_a_few_dead(world: World) -> None:
         session = world.connect(0.0)
         world.keeper.sweep(inf)
         session.cut("over")
-    assert world.shelf.names() == [f"{CARRIER}-1", MARKS]
+    assert world.shelf.names() == [f"{QUEUE}-1", MARKS]
 
 
 def test_a_crash_in_the_middle_of_a_move_finds_each_once(world: World) -> None:
-    """Both carriers are there."""
+    """Both queues are there."""
     world.connect(0.0)
     world.keeper.sweep(inf)
     forget = world.shelf.forget
     world.shelf.forget = lambda name: None  # type: ignore[method-assign]
     world.keeper._repack(forget=True)
     world.shelf.forget = forget  # type: ignore[method-assign]
-    assert world.shelf.names() == [f"{CARRIER}-1", f"{CARRIER}-2", MARKS]
+    assert world.shelf.names() == [f"{QUEUE}-1", f"{QUEUE}-2", MARKS]
     assert world.after_a_crash() == ([1], [])
 
 
@@ -169,7 +168,7 @@ def test_what_is_left_at_rest_tells_everything(world: World) -> None:
     assert session.link is not None
     world.marks.page[session.link.kept * SLOT] = 1
     inherited = world.found()
-    assert (inherited.state, inherited.kept, inherited.carriers) == ({"drained": ["m1"]}, [], [2])
+    assert (inherited.state, inherited.kept, inherited.queues) == ({"drained": ["m1"]}, [], [2])
     assert [parcel.rests for parcel in inherited.rested] == [(b"in transit", b"")]
     assert world.serials(inherited) == ([1], [])
     session.thaw(b"", (b"", b""))
@@ -185,27 +184,27 @@ def test_bytes_of_a_stop_are_not_written_twice(world: World) -> None:
     successor.begin([2])
     world.shelf.forget = forget  # type: ignore[method-assign]
     inherited = world.found()
-    assert (inherited.rested, inherited.carriers) == ([], [2, 3])
+    assert (inherited.rested, inherited.queues) == ([], [2, 3])
     assert [parcel.rests for parcel in inherited.kept] == [(b"in transit", b"")]
     assert world.serials(inherited)[1] == []
     assert inherited.kept[0].rests == (b"", b"")
-    assert successor._carrier is not None
-    successor._carrier.close()
+    assert successor._queue is not None
+    successor._queue.close()
     session.thaw(b"", (b"", b""))
 
 
-def test_a_successor_gives_up_every_carrier_it_has_found(world: World) -> None:
+def test_a_successor_gives_up_every_queue_it_has_found(world: World) -> None:
     """However many there are, and it never uses one of their numbers."""
     for number in (3, 7):
-        made = carriers.FdQueue()
-        world.shelf.store(f"{CARRIER}-{number}", [made.receiver.fileno()])
+        made = FdQueue()
+        world.shelf.store(f"{QUEUE}-{number}", [made.receiver.fileno()])
         made.close()
     successor = Keeper(world.shelf, world.marks, list, dict)
     successor.begin([1, 3, 7])
-    assert world.shelf.names() == [f"{CARRIER}-8", MARKS]
+    assert world.shelf.names() == [f"{QUEUE}-8", MARKS]
     assert successor.number == 8
-    assert successor._carrier is not None
-    successor._carrier.close()
+    assert successor._queue is not None
+    successor._queue.close()
 
 
 def test_the_state_is_told_when_it_changes(world: World) -> None:
@@ -213,7 +212,7 @@ def test_the_state_is_told_when_it_changes(world: World) -> None:
     world.keeper.sweep(0.0)
     world.state = {"drained": ["m2"]}
     world.keeper.sweep(0.0)
-    fd = os.dup(world.shelf.held[f"{CARRIER}-1"][0])
+    fd = os.dup(world.shelf.held[f"{QUEUE}-1"][0])
     with socket.socket(fileno=fd) as sock:
         assert receive(sock)[1] == {"drained": ["m2"]}
 

@@ -75,7 +75,7 @@ def test_no_slot_has_no_serial_number(marks: Marks) -> None:
     assert [marks.serial(slot) for slot in (-1, 0, 1, 4, 10**9)] == [0] * 5
 
 
-def test_which_carrier_was_written_at_rest_is_known_to_the_successor(marks: Marks) -> None:
+def test_which_queue_was_written_at_rest_is_known_to_the_successor(marks: Marks) -> None:
     """None is, to begin with; giving out slots does not touch it."""
     assert marks.at_rest == 0
     marks.at_rest = 7

@@ -115,7 +115,7 @@ def test_everything_is_taken_over_and_served_at_the_word_to_go(old: Old) -> None
     old.run()
     assert old.done == ["prepared", "serves 2"]
     assert (decode(old.sock.recv(4096), Ready), decode(old.sock.recv(4096), Have)) == (Ready(__version__), Have())
-    assert (old.takeover.inherited.state, old.takeover.inherited.carriers) == ({"drained": ["m1"], "carrier": 4}, [4])
+    assert (old.takeover.inherited.state, old.takeover.inherited.queues) == ({"drained": ["m1"], "carrier": 4}, [4])
 
 
 @pytest.mark.parametrize("said", [0, 1])
