@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +24,18 @@ class Tasks:
     """A set of running tasks. A task that dies of an exception is logged as a bug; nothing else stops for it."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[object]] = set()
         self.failures: dict[str, int] = dict.fromkeys(KINDS, 0)
         """How often a task of each kind has failed that was to run for ever."""
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    def spawn(self, coro: Coroutine[object, None, T], name: str) -> asyncio.Task[T]:
         """Start `coro` as a task called `name` and keep it until it ends."""
         task = asyncio.get_running_loop().create_task(coro, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def forever(self, run: Callable[[], Coroutine[Any, Any, None]], kind: Kind, of: str = "") -> asyncio.Task[None]:
+    def forever(self, run: Callable[[], Coroutine[object, None, None]], kind: Kind, of: str = "") -> asyncio.Task[None]:
         """Start a task that runs `run` until it is cancelled, and again whenever it fails or ends by itself.
 
         `of` tells it from others of its kind in the log.
@@ -41,7 +43,7 @@ class Tasks:
         name = f"{kind} {of}".rstrip()
         return self.spawn(self._forever(run, kind, name), name)
 
-    async def _forever(self, run: Callable[[], Coroutine[Any, Any, None]], kind: Kind, name: str) -> None:
+    async def _forever(self, run: Callable[[], Coroutine[object, None, None]], kind: Kind, name: str) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         pause = 0.0
         while True:
@@ -58,7 +60,7 @@ class Tasks:
                 log.error("task %s ended with an error, and is started again in %g s", name, pause, exc_info=error)
             await asyncio.sleep(pause)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %s ended with an error", task.get_name(), exc_info=error)
