@@ -15,7 +15,8 @@ from typing import Final
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
-from lbproxy.checks.probe import NotAsked, Probe
+from lbproxy.checks.answer import NotAsked
+from lbproxy.checks.probe import Probe
 from lbproxy.config.model import HealthConfig
 from lbproxy.warnonce import WarnOnce
 

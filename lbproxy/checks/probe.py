@@ -1,12 +1,4 @@
-"""One question to one server, and what its answer says: a TCP connect, a TLS handshake or an HTTP GET.
-
-    connect, TLS or HTTP fails, or no whole answer in time   DOWN
-    2xx                                                      UP
-    401, 403, 429      the API server itself refuses us      UP        alive; whether it is ready it does not tell
-    5xx with `[-]shutdown` in the body                       DRAINING  a planned stop
-    other 5xx                                                SICK
-    anything else (3xx, 404, ...)                            SICK      HTTP works, and nobody there knows /readyz: no
-                                                                       reason to send clients, none to cut them off now
+"""One question to one server: a TCP connect, a TLS handshake or an HTTP GET. What comes of it is for `answer` to judge.
 
 An apiserver logs every connection that ends within the handshake (kubernetes #70411), so a question ends politely: a
 `tls` one with close_notify, an HTTP connection is kept, and a `tcp` one is reset before its handshake's last ACK has
@@ -16,8 +8,6 @@ left, so that the server never gets to see it.
 from __future__ import annotations
 
 import asyncio
-import errno
-import re
 import ssl
 from dataclasses import dataclass
 from typing import Final
@@ -27,31 +17,13 @@ import h11
 from lbproxy import __version__
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
+from lbproxy.checks.answer import NotAsked, judge, judge_failure, plain, printable
 from lbproxy.checks.stream import Endpoint, Stream
 from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError
-from lbproxy.net.sockets import EXHAUSTED
 
 _LONGEST_ANSWER: Final = 65536
 """Bytes read of an answer; whatever its end may be, the status has come before."""
-_ALIVE: Final = {401: "wants a login", 403: "forbids the question", 429: "too busy to tell"}
-_FAILING: Final = re.compile(rb"^\[-\]([!-~]{1,60})", re.MULTILINE)
-_OURS: Final = EXHAUSTED | {errno.EADDRNOTAVAIL, errno.EAGAIN}
-"""Errors for want of a descriptor, memory or local port: they say nothing of the server."""
-_KINDS: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "closed",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class NotAsked:
-    """The question could not be asked, for want of something here."""
-
-    reason: str
 
 
 @dataclass(slots=True)
@@ -87,9 +59,12 @@ class Probe:
         try:
             async with asyncio.timeout(self._health.timeout):
                 return await self._question(endpoint, fresh)
-        except (OSError, h11.RemoteProtocolError) as error:
+        except OSError as error:
             self.close()
-            return self._failure(error)
+            return judge_failure(error, self._stage, self._health.timeout)
+        except h11.RemoteProtocolError as error:
+            self.close()
+            return CheckResult(State.DOWN, f"no HTTP answer: {printable(str(error))}", "protocol")
         except BaseException:
             self.close()
             raise
@@ -160,39 +135,7 @@ class Probe:
             http.start_next_cycle()
         else:
             self.close()
-        return _judge(status, bytes(body))
-
-    def _failure(self, error: OSError | h11.RemoteProtocolError) -> CheckResult | NotAsked:
-        if isinstance(error, h11.RemoteProtocolError):
-            return CheckResult(State.DOWN, f"no HTTP answer: {_printable(str(error))}", "protocol")
-        if isinstance(error, TimeoutError):
-            return CheckResult(State.DOWN, f"no answer within {self._health.timeout:g}s ({self._stage})", "timeout")
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return CheckResult(State.DOWN, f"TLS: {error.verify_message.lower().rstrip('.')}", "tls")
-        if isinstance(error, ssl.SSLEOFError):
-            return CheckResult(State.DOWN, "TLS: closed during the handshake", "tls")
-        if isinstance(error, ssl.SSLError):
-            return CheckResult(State.DOWN, f"TLS: {_plain(error)}", "tls")
-        if error.errno in _OURS:
-            return NotAsked(_plain(error))
-        return CheckResult(State.DOWN, _plain(error), _KINDS.get(error.errno, "error") if error.errno else "closed")
-
-
-def _judge(status: int, body: bytes) -> CheckResult:
-    """Say what a whole answer means."""
-    failing = [name.decode() for name in _FAILING.findall(body)]
-    why = ", ".join(f"[-]{name}" for name in failing[:3]) + (f" and {len(failing) - 3} more" if failing[3:] else "")
-    kind = f"http_{status}"
-    if status >= 500:
-        if "shutdown" in failing:
-            return CheckResult(State.DRAINING, f"{status}: [-]shutdown", "shutdown")
-        said = f"{why} failed" if failing else _printable(body.partition(b"\n")[0].decode("ascii", "replace"))
-        return CheckResult(State.SICK, f"{status}: {said or 'no reason given'}", kind)
-    if status in _ALIVE:
-        return CheckResult(State.UP, f"{status}: alive, {_ALIVE[status]}", kind)
-    if 200 <= status < 300:
-        return CheckResult(State.UP, f"{status}: ready", "ok")
-    return CheckResult(State.SICK, f"{status}: neither ready nor not ready", kind)
+        return judge(status, bytes(body))
 
 
 def _context(health: HealthConfig, name: str) -> ssl.SSLContext:
@@ -213,16 +156,5 @@ def _context(health: HealthConfig, name: str) -> ssl.SSLContext:
         place = f"health.server_name {name}"
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except (OSError, ValueError) as error:
-        raise LbproxyError(f"{place}: {_plain(error)}") from None
+        raise LbproxyError(f"{place}: {plain(error)}") from None
     return context
-
-
-def _plain(error: Exception) -> str:
-    """Return an error's text in lower case, without numbers and places in OpenSSL's source."""
-    text = (isinstance(error, ssl.SSLError) and error.reason) or (isinstance(error, OSError) and error.strerror)
-    return _printable((text or str(error)).replace("_", " ").lower())
-
-
-def _printable(text: str) -> str:
-    """Return what of a stranger's text may stand in a log: 120 characters of ASCII."""
-    return re.sub(r"[^ -~]", "?", text)[:120].strip()

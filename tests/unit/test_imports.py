@@ -56,8 +56,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }
 
-PURE = ("warnonce", "balance", "config.model", "config.diff", "relay.duplex", "net.timers", "proxy.clienthello",
-        "proxy.proxy_protocol")  # fmt: skip
+PURE = ("warnonce", "balance", "checks.answer", "config.model", "config.diff", "relay.duplex", "net.timers",
+        "proxy.clienthello", "proxy.proxy_protocol")  # fmt: skip
 """Decisions: the time is an argument and nothing is touched."""
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
 
