@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lbproxy.warnonce import WarnOnce
+
 log = logging.getLogger(__name__)
 
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
@@ -47,7 +49,7 @@ class Notifier:
         self._path = "\0" + path[1:] if path.startswith("@") else path
         self._socket: socket.socket | None = None
         self._unsent: deque[_Message] = deque()
-        self._complained = False
+        self._warning = WarnOnce()
         self._broken = False
         self.watchdog_period = _watchdog_period(environ)
         """Seconds within which `alive` must be called again and again; None = not asked for."""
@@ -117,8 +119,7 @@ class Notifier:
             if not self._send(self._unsent[0].text, self._unsent[0].fds):
                 return False
             _close(self._unsent.popleft())
-        if self._complained:
-            self._complained = False
+        if self._warning.over():
             log.info("systemd is told again what happens")
         return True
 
@@ -142,8 +143,7 @@ class Notifier:
     def _tell(self, about: str, text: str, fds: Sequence[int] = ()) -> None:
         if not self._path or (self.again() and self._send(text, fds)):
             return
-        if not self._complained:
-            self._complained = True
+        if self._warning.news("unread"):
             log.warning("systemd does not read what it is told: %s, and what follows, is tried again", _head(text))
         try:
             self._unsent.append(_Message(about, text, tuple(map(os.dup, fds))))

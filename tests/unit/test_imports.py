@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it
     "process": {
-        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks",
+        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks", "warnonce",
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
