@@ -9,9 +9,13 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# Who inherits from a compiled class must be compiled too. `syscalls.py` must not: `_syscalls.c` takes its place.
-COMPILED = ("balance/*.py", "net/*.py", "relay/*.py", "proxy/*.py")
-PLAIN = ("__init__", "syscalls")
+PACKAGE = Path("lbproxy")
+COMPILED = ("balance", "net", "relay", "proxy")
+"""Folders whose modules mypyc compiles, all of them: who inherits from a compiled class must be compiled too."""
+PLAIN = (PACKAGE / "net" / "plain.py",)
+"""But for these: its place is taken by the C in net/csrc."""
+CSRC = PACKAGE / "net" / "csrc"
+FLAGS = ("-O2", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden")
 
 
 def extensions() -> list[Extension]:
@@ -22,14 +26,21 @@ def extensions() -> list[Extension]:
         from mypyc.build import mypycify
     except ImportError:
         raise SystemExit("to compile takes mypy, and pip --no-build-isolation to see it: make wheel") from None
-    files = [str(file) for name in COMPILED for file in sorted(Path("lbproxy").glob(name)) if file.stem not in PLAIN]
-    modules = mypycify(files, group_name="lbproxy.hot")  # the library they share stands in the package by that name
+    files = [file for folder in COMPILED for file in sorted((PACKAGE / folder).glob("*.py")) if file not in PLAIN]
+    modules = mypycify(
+        [str(file) for file in files if file.stem != "__init__"],
+        group_name="lbproxy.hot",  # the library they share stands in the package by that name
+    )
     for module in modules:
         # What one module calls of another needs no detour through the linker's table.
         module.extra_compile_args.append("-fvisibility=hidden")
-    warnings = ["-Wextra", "-Wno-unused-parameter"]
-    calls = Extension("lbproxy.net._syscalls", ["lbproxy/net/_syscalls.c"], extra_compile_args=["-O2", *warnings])
-    return [*modules, calls]
+    syscalls = Extension(
+        "lbproxy.net._syscalls",
+        sorted(map(str, CSRC.glob("*.c"))),
+        depends=sorted(map(str, CSRC.glob("*.h"))),
+        extra_compile_args=list(FLAGS),
+    )
+    return [*modules, syscalls]
 
 
 setup(ext_modules=extensions())

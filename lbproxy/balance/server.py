@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lbproxy.balance.health import Health, Rules
 from lbproxy.balance.histogram import Seconds
 from lbproxy.balance.state import State
 from lbproxy.config.model import ServerConfig
+from lbproxy.net.contract import SocketAddress
 
-Endpoint = tuple[int, tuple[Any, ...]]
+Endpoint = tuple[int, SocketAddress]
 """An address family and a socket address of it, ready for connect."""
 
 

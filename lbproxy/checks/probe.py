@@ -16,9 +16,10 @@ import h11
 
 from lbproxy import __version__
 from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.answer import NotAsked, judge, judge_failure, plain, printable
-from lbproxy.checks.stream import Endpoint, Stream
+from lbproxy.checks.stream import Stream
 from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError
 

@@ -12,11 +12,12 @@ import logging
 import socket
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address
 from lbproxy.net import sockets as socks
+from lbproxy.net.contract import SocketAddress
 from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ async def look_up(address: Address) -> list[Endpoint]:
         problem: Exception | None = None
         try:
             infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-            found = list(dict.fromkeys((int(family), where) for family, _, _, _, where in infos))
+            found = list(dict.fromkeys((int(family), cast("SocketAddress", where)) for family, _, _, _, where in infos))
         except Exception as error:
             problem = error
         try:

@@ -15,12 +15,12 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
+
+from lbproxy.balance.server import Endpoint
+from lbproxy.net.contract import SocketAddress
 
 T = TypeVar("T")
-
-Endpoint = tuple[int, tuple[Any, ...]]
-"""An address family and a socket address of it."""
 
 _READ: Final = 16384
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -97,7 +97,7 @@ class Stream:
         """Close at once."""
         self._sock.close()
 
-    async def _connect(self, address: tuple[Any, ...], silent: bool) -> None:
+    async def _connect(self, address: SocketAddress, silent: bool) -> None:
         sock = self._sock
         if silent:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)

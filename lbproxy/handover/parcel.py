@@ -19,9 +19,10 @@ import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Final, TypedDict, cast
 
 from lbproxy.errors import HandoverError
+from lbproxy.net.contract import SocketAddress
 
 VERSION: Final = 1
 """Of the message format. A successor that does not know it must not take over."""
@@ -55,8 +56,7 @@ class Parcel:
     proxy: str
     server: tuple[str, str] = ("", "")
     """Name and address."""
-    peer: tuple[str | int, ...]
-    """A socket address."""
+    peer: SocketAddress
     born: float
     moved: tuple[int, int] = (0, 0)
     first_fin: str = ""
@@ -126,7 +126,7 @@ def _parcel(row: _Row, owned: dict[str, int]) -> Parcel:
         server_fd=owned.get("s", -1),
         proxy=proxy,
         server=(name, address),
-        peer=tuple(peer),
+        peer=cast("SocketAddress", tuple(peer)),
         born=born,
         moved=(up, down),
         first_fin=first_fin,

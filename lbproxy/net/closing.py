@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from socket import SocketType
 from typing import Final
+
+from lbproxy.net.contract import Socket
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _GENTLY: Final = struct.pack("ii", 0, 0)
@@ -13,12 +14,12 @@ _NOBODY: Final = bytes(16)
 """A socket address of family AF_UNSPEC."""
 
 
-def reset(sock: SocketType) -> None:
+def reset(sock: Socket) -> None:
     """Have the last close of `sock`, whoever does it, send RST (socket(7): SO_LINGER with a time of 0)."""
     _linger(sock, _AT_ONCE)
 
 
-def end_shared(sock: SocketType, abort: bool) -> None:
+def end_shared(sock: Socket, abort: bool) -> None:
     """End a connection whose socket systemd holds too, so that our close alone would change nothing.
 
     A RST is sent by a connect to AF_UNSPEC (connect(2): it dissolves the association), which Python cannot express.
@@ -35,7 +36,7 @@ def end_shared(sock: SocketType, abort: bool) -> None:
         pass  # the other end was faster
 
 
-def _linger(sock: SocketType, how: bytes) -> None:
+def _linger(sock: Socket, how: bytes) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
     except OSError:

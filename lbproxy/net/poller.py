@@ -4,7 +4,8 @@ An `add_reader` per socket would cost 18 epoll_ctl calls per proxied connection;
 else: signals, timers, the admin endpoint. Of the two one waits for both:
 
 - In the plain form uvloop watches the descriptor of the set as a single reader, and calls `turn`.
-- Compiled, the set watches uvloop, and `serve` waits in the set until uvloop has something to do (`calls.embed`).
+- Compiled, the set watches uvloop, waits in its place until uvloop has something to do, and calls `serve`
+  (`syscalls.embed`).
 
 Rules that everybody in the set keeps:
 
@@ -18,14 +19,15 @@ from __future__ import annotations
 
 import logging
 import select
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, TimerHandle
 from mmap import mmap
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from lbproxy.net.bugs import met_bug
+from lbproxy.net.contract import Socket
 from lbproxy.net.pipes import PipePool
-from lbproxy.net.syscalls import Epoll, embed
+from lbproxy.net.syscalls import embed, epoll
 from lbproxy.net.timers import NEVER, Timer, TimerWheel
 
 log = logging.getLogger(__name__)
@@ -52,36 +54,6 @@ _AGAIN: Final = 1.0
 """Seconds until a timer that raised is called again: what it does must be done some day."""
 
 
-class Closeable(Protocol):
-    """A socket, as far as `close_later` needs one."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
-class Loop(Protocol):
-    """What the poller uses of the event loop."""
-
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> object:
-        """Call `callback` whenever `fd` is readable."""
-
-    def remove_reader(self, fd: int) -> object:
-        """Stop that."""
-
-    def call_soon(self, callback: Callable[[], None]) -> object:
-        """Call `callback` in the next iteration."""
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Cancellable:
-        """Call `callback` after `delay` seconds."""
-
-
-class Cancellable(Protocol):
-    """A timer handle."""
-
-    def cancel(self) -> None:
-        """Never call back."""
-
-
 class Handler(Timer):
     """Something that has sockets in the set and times in the wheel."""
 
@@ -103,24 +75,21 @@ class Handler(Timer):
 class Poller:
     """The set, the pipes and the timers of all connections."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: AbstractEventLoop) -> None:
         self._now = 0.0
         self.marks: bytearray | mmap = bytearray()
         """Where links that are kept mark what they hold (`marks`)."""
         self.pipes = PipePool()
         self.timers = TimerWheel()
         self._loop = loop
-        self._epoll = Epoll()
-        self._poll = self._epoll.poll
-        self._wait = self._epoll.wait
-        self._due = self._epoll.due
+        self._epoll = epoll()
         self._handlers: list[Handler | None] = [None] * 1024
         self._run_queue: list[Handler] = []
-        self._closing: list[Closeable] = []
+        self._closing: list[Socket] = []
         self._in_batch = False
         self._called_soon = False
         self._closed = False
-        self._timer: Cancellable | None = None
+        self._timer: TimerHandle | None = None
         self._timer_at = NEVER
         self._embedded = embed(self._epoll, loop, self.serve)
         if not self._embedded:
@@ -164,7 +133,7 @@ class Poller:
         self._handlers[fd] = None
         self._epoll.unregister(fd)
 
-    def close_later(self, fd: int, sock: Closeable) -> None:
+    def close_later(self, fd: int, sock: Socket) -> None:
         """Close `sock`, whose descriptor is `fd`, when the batch at hand is done; it hears no more events."""
         if fd < len(self._handlers):
             self._handlers[fd] = None
@@ -190,20 +159,18 @@ class Poller:
         self._called_soon = False
         self._in_batch = True
         for _ in range(_ROUNDS):
-            events = self._poll()
+            events = self._epoll.poll()
             self._handle(events)
             if len(events) < 2 * _WORTH:
                 break
         self._batch_ends()
 
-    def serve(self) -> None:
-        """Wait for what the set has to tell and handle it, until the loop has something to do; it calls this again."""
+    def serve(self, events: tuple[int, ...]) -> bool:
+        """Handle `events`; returns whether somebody waits for his next turn, so that nobody may wait for the kernel."""
         self._in_batch = True
-        while True:
-            self._handle(self._poll() if self._run_queue else self._wait())
-            if self._due():
-                break
-        self._batch_ends()
+        self._handle(events)
+        self._in_batch = False
+        return bool(self._run_queue)
 
     def _handle(self, events: tuple[int, ...]) -> None:
         handler = self._handlers

@@ -10,10 +10,11 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from lbproxy.config.model import Address, Keepalive
 from lbproxy.errors import BindError, YieldError
+from lbproxy.net.contract import Socket, SocketAddress
 
 BACKLOG: Final = 4096
 """The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4)."""
@@ -36,12 +37,12 @@ def family_of(host: str) -> int:
     return 0
 
 
-def sockaddr(host: str, port: int) -> tuple[Any, ...]:
+def sockaddr(host: str, port: int) -> SocketAddress:
     """Return the socket address of an IP address and a port."""
     return (host, port, 0, 0) if ":" in host else (host, port)
 
 
-def name(address: tuple[Any, ...]) -> str:
+def name(address: SocketAddress) -> str:
     """Return `host:port` of a socket address, IPv6 in brackets."""
     return str(Address(address[0], address[1]))
 
@@ -107,7 +108,7 @@ def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:
     return bound
 
 
-def has_data(sock: SocketType) -> bool:
+def has_data(sock: Socket) -> bool:
     """Whether bytes wait to be read, before a FIN if there is one."""
     try:
         return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
@@ -115,7 +116,7 @@ def has_data(sock: SocketType) -> bool:
         return False
 
 
-def harden(sock: SocketType, keepalive: Keepalive, user_timeout: float) -> None:
+def harden(sock: Socket, keepalive: Keepalive, user_timeout: float) -> None:
     """Have the kernel notice a server that has silently gone: keepalive when idle, TCP_USER_TIMEOUT when not.
 
     `user_timeout` in seconds, 0 for the kernel's own. A socket that is gone already is left alone.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from socket import SocketType
 from typing import Final
+
+from lbproxy.net.contract import Socket
 
 _INFO: Final = struct.Struct("=2xBB20xI16xI4xII")
 """retransmits at 2, probes at 3, unacked at 24, last_data_sent at 44, last_data_recv at 52, last_ack_recv at 56."""
@@ -19,13 +20,13 @@ _IN_VAIN: Final = 2
 """Repetitions without an answer: with Linux' shortest timeouts, 600 ms after the first time."""
 
 
-def quiet(sock: SocketType) -> float:
+def quiet(sock: Socket) -> float:
     """Return the seconds since `sock` last carried a byte of data, either way. Raises OSError."""
     _, _, _, sent, received, _ = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))
     return float(min(sent, received)) / 1000
 
 
-def unanswered(sock: SocketType) -> float:
+def unanswered(sock: Socket) -> float:
     """Return the seconds since the peer last acknowledged anything, if it was asked in vain at least twice since.
 
     0.0 while it answers, and while there is nothing that it should answer. Raises OSError.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from socket import SocketType
-from typing import Any
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.health import Transition
@@ -14,6 +12,7 @@ from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import ProxyConfig
+from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.proxy.proxy_protocol import header
 
 log = logging.getLogger("lbproxy.proxy")
@@ -75,7 +74,7 @@ class Backend:
             except Exception:
                 log.exception("%s: who hears of failures met a bug", self.name)
 
-    def preface(self, client: SocketType, peer: tuple[Any, ...]) -> bytes:
+    def preface(self, client: Socket, peer: SocketAddress) -> bytes:
         """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
         version = self._preface
         return b"" if version == "off" else header(version, peer, client.getsockname(), client.family)

@@ -15,18 +15,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from socket import SocketType
 from typing import Final, Protocol
 
 from lbproxy.balance.server import Endpoint, Lease, Server
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net import sockets as socks
-from lbproxy.net import syscalls as calls
+from lbproxy.net.contract import Socket
 from lbproxy.net.poller import HANGUP_OR_ERROR, OUT, Handler, Poller
+from lbproxy.net.syscalls import connect
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 
-_connect: Final = calls.connect
 STAGGER: Final = 0.2
 """Seconds. RFC 8305 recommends 250 ms between attempts; masters are nearer than web servers."""
 _REASONS: Final = {
@@ -43,7 +42,7 @@ class Attempt(Handler):
 
     __slots__ = ("_dial", "endpoint", "fd", "lease", "sock", "started")
 
-    def __init__(self, dial: Dial, lease: Lease, endpoint: Endpoint, sock: SocketType, now: float) -> None:
+    def __init__(self, dial: Dial, lease: Lease, endpoint: Endpoint, sock: Socket, now: float) -> None:
         super().__init__()
         self._dial = dial
         self.lease = lease
@@ -209,7 +208,7 @@ class Dial:
                 self._tries = {}
             self._tries[server] = self._tries.get(server, 0) + 1
         try:
-            sock = _connect(endpoint[0], endpoint[1])
+            sock = connect(endpoint[0], endpoint[1])
         except OSError as error:
             lease.release()
             if error.errno not in socks.EXHAUSTED:

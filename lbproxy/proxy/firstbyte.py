@@ -7,17 +7,15 @@ anything else goes straight to the relay and is never sent twice.
 
 from __future__ import annotations
 
-from socket import SocketType
 from typing import Final, Protocol
 
-from lbproxy.net import syscalls as calls
 from lbproxy.net.closing import reset
+from lbproxy.net.contract import Socket
 from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, NEWS, STRANGE, Handler, Poller
+from lbproxy.net.syscalls import recv, send
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.clienthello import LIMIT, Hello, classify
 
-_recv: Final = calls.recv
-_send: Final = calls.send
 _COMPLETE: Final = Hello.COMPLETE
 _OTHER: Final = Hello.OTHER
 
@@ -28,7 +26,7 @@ class FirstByteOwner(Protocol):
     def crashed(self) -> None:
         """Let go of everything: a bug of ours was met."""
 
-    def go_through(self, server: SocketType, unsent: bytes, answer: bytes, events: int) -> None:
+    def go_through(self, server: Socket, unsent: bytes, answer: bytes, events: int) -> None:
         """Relay from here on: `unsent` still goes to the server, `answer` to the client."""
 
     def early_end(self, kind: str, why: str) -> None:
@@ -58,7 +56,7 @@ class FirstByte(Handler):
     )
 
     def __init__(
-        self, poller: Poller, owner: FirstByteOwner, client: SocketType, client_events: int, flight: bytes = b""
+        self, poller: Poller, owner: FirstByteOwner, client: Socket, client_events: int, flight: bytes = b""
     ) -> None:
         super().__init__()
         self._poller = poller
@@ -68,12 +66,12 @@ class FirstByte(Handler):
         """Edges of the client that have not been acted on."""
         self._flight = flight
         self._complete = bool(flight) and classify(flight) is _COMPLETE
-        self.server: SocketType | None = None
+        self.server: Socket | None = None
         self._server_fd = -1
         self.sent = 0
         self.spoke_at = NEVER
 
-    def offer(self, server: SocketType, preface: bytes, events: int) -> None:
+    def offer(self, server: Socket, preface: bytes, events: int) -> None:
         """Say to a newly connected server what was said to the last one; `preface` goes first.
 
         Takes both descriptors over. `events` are edges of the server that have not been acted on.
@@ -123,7 +121,7 @@ class FirstByte(Handler):
 
     def _hear_client(self) -> None:
         try:
-            data = _recv(self._client_fd, LIMIT)
+            data = recv(self._client_fd, LIMIT)
         except BlockingIOError:
             self.client_events &= ~IN
             return
@@ -149,7 +147,7 @@ class FirstByte(Handler):
         if server is None:
             return False
         try:
-            sent = _send(self._server_fd, data)
+            sent = send(self._server_fd, data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -170,7 +168,7 @@ class FirstByte(Handler):
         if server is None:
             return
         try:
-            data = _recv(self._server_fd, LIMIT)
+            data = recv(self._server_fd, LIMIT)
         except BlockingIOError:
             return
         except OSError as error:

@@ -10,15 +10,15 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from lbproxy.net import sockets as socks
-from lbproxy.net import syscalls as calls
+from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import IN, Handler, Poller
+from lbproxy.net.syscalls import accept
 from lbproxy.net.timers import NEVER
 
 log = logging.getLogger(__name__)
-_accept: Final = calls.accept
 
 _PAUSE: Final = 0.1
 """Seconds between two tries while nothing can be accepted: an accept that fails at once would otherwise spin."""
@@ -95,7 +95,7 @@ class Listener(Handler):
         poller: Poller,
         limit: ConnectionLimit,
         sock: SocketType,
-        on_accept: Callable[[SocketType, tuple[Any, ...]], None],
+        on_accept: Callable[[Socket, SocketAddress], None],
     ) -> None:
         super().__init__()
         self._poller = poller
@@ -126,7 +126,7 @@ class Listener(Handler):
     def _accept_one(self) -> bool:
         """Accept one connection; returns whether there may be more."""
         try:
-            accepted = _accept(self.sock)
+            accepted = accept(self.sock)
         except OSError as error:
             if error.errno in socks.EXHAUSTED:
                 self._limit.warn(self._poller.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, Literal
+from typing import Final, Literal
+
+from lbproxy.net.contract import SocketAddress
 
 _INET: Final = (2, 10)
 """AF_INET and AF_INET6 of Linux."""
@@ -15,7 +17,7 @@ _TCP4: Final = b"\x11"
 _TCP6: Final = b"\x21"
 
 
-def header(version: Literal["v1", "v2"], src: tuple[Any, ...], dst: tuple[Any, ...], family: int) -> bytes:
+def header(version: Literal["v1", "v2"], src: SocketAddress, dst: SocketAddress, family: int) -> bytes:
     """Return the header for a client at `src` that connected to `dst`, both socket addresses of `family`.
 
     IPv4 in IPv6 (::ffff:a.b.c.d) is written as IPv4. A family other than IPv4 and IPv6 has no addresses to tell:

@@ -11,13 +11,13 @@ may just be slow, and be the only one that works. No server is asked twice for t
 from __future__ import annotations
 
 from collections.abc import Callable
-from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net import sockets as socks
 from lbproxy.net.closing import reset
+from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, Handler, Poller
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
@@ -56,8 +56,8 @@ class Session(Handler):
         self,
         poller: Poller,
         backend: Backend,
-        client: SocketType,
-        peer: tuple[Any, ...],
+        client: Socket,
+        peer: SocketAddress,
         on_end: Callable[[Session, str, str], None],
     ) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Session(Handler):
         """Be called when an answer should have come."""
         self._poller.at(self, answer_from + self.backend.first_byte_timeout)
 
-    def _harden(self, server: SocketType) -> None:
+    def _harden(self, server: Socket) -> None:
         """Set what a connection that is over by now was spared: five system calls."""
         if not self._hardened:
             self._hardened = True
@@ -229,7 +229,7 @@ class Session(Handler):
             self.lease.release()
             self.lease = None
 
-    def go_through(self, server: SocketType, unsent: bytes, answer: bytes, events: int) -> None:
+    def go_through(self, server: Socket, unsent: bytes, answer: bytes, events: int) -> None:
         """Let a link take over."""
         wait = self._wait
         link = self.link = Link(self._poller, self, self.client, server)

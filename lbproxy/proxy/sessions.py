@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from socket import SocketType
-from typing import Any, Final
+from typing import Final
 
 from lbproxy.balance.server import Server
 from lbproxy.net import sockets as socks
 from lbproxy.net.bugs import for_each
 from lbproxy.net.closing import reset
+from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
@@ -61,7 +61,7 @@ class Sessions:
         """Yield those that are open now, of which any may end meanwhile."""
         return iter(list(self._open))
 
-    def accept(self, client: SocketType, peer: tuple[Any, ...]) -> None:
+    def accept(self, client: Socket, peer: SocketAddress) -> None:
         """Serve a client that a listener has let in, or turn it away."""
         self.total += 1
         most = self._backend.max_connections

@@ -10,6 +10,7 @@ import socket
 from typing import Final, Protocol
 
 from lbproxy.net.closing import end_shared, reset
+from lbproxy.net.contract import Socket
 from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Poller
 from lbproxy.net.tcpinfo import quiet
 from lbproxy.net.timers import NEVER
@@ -57,7 +58,7 @@ class Link(Handler):
         "up",
     )
 
-    def __init__(self, poller: Poller, owner: LinkOwner, client: socket.SocketType, server: socket.SocketType) -> None:
+    def __init__(self, poller: Poller, owner: LinkOwner, client: Socket, server: Socket) -> None:
         super().__init__()
         self._poller = poller
         self._owner: LinkOwner | None = owner
@@ -145,7 +146,7 @@ class Link(Handler):
         else:
             self._finish(self.first_fin, RUN)
 
-    def _shut(self, sock: socket.SocketType) -> None:
+    def _shut(self, sock: Socket) -> None:
         try:
             sock.shutdown(_WRITING)
         except OSError:
@@ -178,7 +179,7 @@ class Link(Handler):
         if owner is not None:
             owner.ended(reason)
 
-    def _let_go(self, fd: int, sock: socket.SocketType, abort: bool) -> None:
+    def _let_go(self, fd: int, sock: Socket, abort: bool) -> None:
         if self.kept:
             # The set would go on reporting a descriptor that we have closed and somebody else has not.
             self._poller.remove(fd)

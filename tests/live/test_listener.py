@@ -15,7 +15,7 @@ import pytest
 from lbproxy.config.model import Address
 from lbproxy.errors import BindError
 from lbproxy.net import sockets as socks
-from lbproxy.net import syscalls as calls
+from lbproxy.net import syscalls
 from lbproxy.proxy import listener as listeners
 from lbproxy.proxy.listener import ConnectionLimit, Listener
 from tests.support.ports import free_port
@@ -183,7 +183,7 @@ def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
     house: House, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The next one is let in all the same."""
-    real = calls.accept
+    real = listeners.accept
     errors = [number]
 
     def accept(listener: socket.SocketType) -> tuple[socket.SocketType, tuple[Any, ...]] | None:
@@ -191,7 +191,7 @@ def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
             raise OSError(errors.pop(), "gone")
         return real(listener)
 
-    monkeypatch.setattr(listeners, "_accept", accept)
+    monkeypatch.setattr(listeners, "accept", accept)
     house.knock()
     house.loop.until(lambda: house.inside)
     assert (len(house.inside), errors) == (1, [])
@@ -253,8 +253,8 @@ def test_ipv6_leaves_the_same_port_of_ipv4_free(bench: Bench) -> None:
     second = bench.keep(socks.listen("p", Address("0.0.0.0", port)))  # type: ignore[arg-type]
     assert first.fileno() != second.fileno()
     with socket.create_connection(("::1", port)) as client:
-        accepted = calls.accept(first)
+        accepted = syscalls.accept(first)
         assert accepted
-        calls.send(accepted[0].fileno(), b"six")
+        syscalls.send(accepted[0].fileno(), b"six")
         accepted[0].close()
         assert client.recv(10) == b"six"

@@ -24,8 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     # what was asked
     "config.model": set(),
     "config": {"errors"},
+    # the types of sockets and their addresses
+    "net.contract": set(),
     # who gets it
-    "balance": {"config.model"},
+    "balance": {"net.contract", "config.model"},
     # what it shows of itself; a snapshot is made by those below
     "status.snapshot": {"balance.histogram", "balance.state"},
     # the kernel's side, and how bytes move: know file descriptors, not servers
@@ -35,7 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     # one proxy at work
     "proxy": {"relay", "net", "balance", "status.snapshot", "config.model"},
     # is a server well
-    "checks": {"proxy.backend", "net.sockets", "balance", "config.model", "errors", "tasks", "warnonce"},
+    "checks": {
+        "proxy.backend", "net.contract", "net.sockets", "balance", "config.model", "errors", "tasks", "warnonce",
+    },
     # live connections to a successor
     "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it

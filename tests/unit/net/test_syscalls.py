@@ -15,35 +15,29 @@ from types import ModuleType
 import pytest
 import uvloop
 
-from lbproxy.net import syscalls as calls
+from lbproxy.net import plain, syscalls
+from lbproxy.net.contract import BUFFER, MOST_EVENTS
 from tests.unit.relay.hand import Bench, reset, stuff, take
 
 IN, OUT = 1, 4
 """EPOLLIN and EPOLLOUT, as linux/eventpoll.h has them."""
 
 
-def plain() -> ModuleType:
-    """Return the module as it is where nothing is compiled."""
-    spec = importlib.util.spec_from_file_location("plain_calls", calls.__file__)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get("lbproxy.net._syscalls")
-    sys.modules["lbproxy.net._syscalls"] = None  # type: ignore[assignment]  # makes an import of it fail
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules["lbproxy.net._syscalls"]
-        if before:
-            sys.modules["lbproxy.net._syscalls"] = before
-    assert not module.COMPILED
-    return module
+FORMS = {"plain": plain, "in C": syscalls.form} if syscalls.COMPILED else {"plain": plain}
 
 
-@pytest.fixture(params=["plain", "in C"] if calls.COMPILED else ["plain"])
+@pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest) -> ModuleType:
     """Return one of the forms there are."""
-    return plain() if request.param == "plain" else calls
+    return FORMS[request.param]
+
+
+def test_the_form_in_c_is_used_where_it_is_built() -> None:
+    """Who asks `syscalls` need not know of two; `COMPILED` says which it is."""
+    assert (importlib.util.find_spec("lbproxy.net._syscalls") is not None) == syscalls.COMPILED
+    assert syscalls.form.__name__ == ("lbproxy.net._syscalls" if syscalls.COMPILED else "lbproxy.net.plain")
+    for name in ("accept", "connect", "copy", "epoll", "recv", "send", "splice"):
+        assert getattr(syscalls, name) is getattr(syscalls.form, name)
 
 
 @pytest.fixture
@@ -58,7 +52,7 @@ def two(bench: Bench) -> tuple[socket.socket, socket.socket]:
 def test_a_set_tells_what_is_ready_and_never_waits(form: ModuleType, two: tuple[socket.socket, socket.socket]) -> None:
     """A descriptor, its events, the next descriptor and so on; nothing of one that was taken out."""
     near, far = two
-    epoll = form.Epoll()
+    epoll = form.epoll()
     assert epoll.poll() == ()
     epoll.register(near.fileno(), IN)
     assert epoll.poll() == ()
@@ -73,7 +67,7 @@ def test_a_set_tells_what_is_ready_and_never_waits(form: ModuleType, two: tuple[
 
 def test_a_set_is_itself_a_descriptor(form: ModuleType, two: tuple[socket.socket, socket.socket]) -> None:
     """So that an event loop can watch it. To close it again is no error."""
-    outer, inner = form.Epoll(), form.Epoll()
+    outer, inner = form.epoll(), form.epoll()
     outer.register(inner.fileno(), IN)
     inner.register(two[0].fileno(), OUT)
     assert outer.poll() == (inner.fileno(), IN)
@@ -86,19 +80,19 @@ def test_a_set_is_itself_a_descriptor(form: ModuleType, two: tuple[socket.socket
 @pytest.mark.parametrize("verb", ["register", "unregister"])
 def test_what_is_no_descriptor_is_refused(form: ModuleType, verb: str) -> None:
     """With the kernel's own word for it."""
-    epoll = form.Epoll()
+    epoll = form.epoll()
     with pytest.raises(OSError, match="Bad file descriptor"):
         getattr(epoll, verb)(*((999_999, IN) if verb == "register" else (999_999,)))
     epoll.close()
 
 
-def test_one_poll_tells_of_256_descriptors_at_most(form: ModuleType, bench: Bench) -> None:
+def test_one_poll_tells_of_so_many_descriptors_at_most(form: ModuleType, bench: Bench) -> None:
     """The others come with the next."""
-    epoll = form.Epoll()
+    epoll = form.epoll()
     ends = [os.eventfd(1) for _ in range(300)]
     for fd in ends:
         epoll.register(fd, IN)
-    assert len(epoll.poll()) == 2 * 256
+    assert len(epoll.poll()) == 2 * MOST_EVENTS
     for fd in ends:
         os.close(fd)
     epoll.close()
@@ -220,7 +214,7 @@ def test_recv_and_send_tell_errors_by_exceptions(form: ModuleType, bench: Bench)
         form.send(near.fileno(), b"x")
 
 
-@pytest.mark.parametrize("size", [1, 300, calls.BUFFER - 1, calls.BUFFER])
+@pytest.mark.parametrize("size", [1, 300, BUFFER - 1, BUFFER])
 def test_a_copy_that_goes_through_is_a_number(form: ModuleType, bench: Bench, size: int) -> None:
     """The bytes moved, then that there is nothing, then the end."""
     (head, src), (tail, dst) = bench.pair(), bench.pair()
@@ -229,7 +223,7 @@ def test_a_copy_that_goes_through_is_a_number(form: ModuleType, bench: Bench, si
     head.sendall(data)
     while len(got) < size:
         moved = form.copy(src.fileno(), dst.fileno())
-        assert 0 < moved <= calls.BUFFER
+        assert 0 < moved <= BUFFER
         got += take(tail)
     assert got == data
     assert form.copy(src.fileno(), dst.fileno()) == -errno.EAGAIN
@@ -287,7 +281,7 @@ def test_a_splice_is_a_number(form: ModuleType, two: tuple[socket.socket, socket
 @pytest.mark.parametrize(("name", "arguments"), [
     ("copy", (1,)), ("copy", ("1", 2)), ("splice", (1, 2)), ("recv", (1,)), ("recv", (1, "x")), ("send", (1, "text")),
     ("send", (1,)), ("connect", (socket.AF_INET,)), ("connect", (socket.AF_INET, "127.0.0.1")), ("accept", ()),
-    ("Epoll", (1,)),
+    ("epoll", (1,)),
 ])  # fmt: skip
 def test_a_wrong_call_is_a_type_error(form: ModuleType, name: str, arguments: tuple[object, ...]) -> None:
     """Too few arguments, or of another type."""
@@ -305,21 +299,21 @@ class Host:
     """A set that is embedded in uvloop, where it can be: in both forms what is ready is told while the loop goes on."""
 
     def __init__(self, form: ModuleType) -> None:
-        self.epoll = form.Epoll()
+        self.epoll = form.epoll()
         self.told: list[tuple[int, ...]] = []
-        self.turns = 0
-        self.embedded = form.embed(self.epoll, asyncio.get_running_loop(), self.turn)
+        self.calls = 0
+        self.again = 0
+        self.embedded = syscalls.embed(self.epoll, asyncio.get_running_loop(), self.handle)
 
-    def turn(self) -> None:
-        """Wait until the loop has something to do, as a poller does."""
-        self.turns += 1
-        while True:
-            if told := self.epoll.wait():
-                self.told.append(told)
-                for fd in told[::2]:
-                    os.read(fd, 8)
-            if self.epoll.due():
-                return
+    def handle(self, events: tuple[int, ...]) -> bool:
+        """Read what is ready, and ask for another call at once as often as the test says."""
+        self.calls += 1
+        if events:
+            self.told.append(events)
+        for fd in events[::2]:
+            os.read(fd, 8)
+        self.again -= 1
+        return self.again >= 0
 
 
 def test_a_loop_and_the_set_in_it_wait_for_each_other(form: ModuleType) -> None:
@@ -358,6 +352,57 @@ def test_a_loop_and_the_set_in_it_wait_for_each_other(form: ModuleType) -> None:
     uvloop.run(main())
 
 
+def test_who_wants_to_be_called_again_is_not_kept_waiting(form: ModuleType) -> None:
+    """Somebody in the run queue has bytes to move, and no event need come for it."""
+
+    async def main() -> None:
+        host = Host(form)
+        await asyncio.sleep(0.01)
+        host.again = 100
+        await asyncio.sleep(0)  # else the loop would not wait itself
+        await asyncio.sleep(0.05)
+        assert host.again < 0 or not host.embedded
+        host.epoll.close()
+
+    uvloop.run(main())
+
+
+def test_a_handler_that_raises_is_told_and_the_loop_goes_on(form: ModuleType) -> None:
+    """There is nobody above it who could take the exception, and everything else must not suffer for it."""
+    told: list[object] = []
+
+    async def main() -> None:
+        epoll = form.epoll()
+        if not syscalls.embed(epoll, asyncio.get_running_loop(), lambda _: 1 // 0 > 0):
+            epoll.close()
+            return
+        before, sys.unraisablehook = sys.unraisablehook, lambda unraisable: told.append(unraisable.exc_type)
+        await asyncio.sleep(0.01)
+        sys.unraisablehook = before
+        epoll.close()
+        assert set(told) == {ZeroDivisionError}
+
+    uvloop.run(main())
+
+
+def test_a_set_may_be_closed_by_what_it_calls(form: ModuleType) -> None:
+    """The poller is closed by whoever stops the process, be it from within."""
+
+    async def main() -> None:
+        epoll = form.epoll()
+
+        def handle(_: tuple[int, ...]) -> bool:
+            epoll.close()
+            return True
+
+        if syscalls.embed(epoll, asyncio.get_running_loop(), handle):
+            await asyncio.sleep(0.01)
+            assert epoll.fileno() == -1
+        epoll.close()
+
+    uvloop.run(main())
+
+
 def test_a_set_is_taken_out_of_a_loop_that_goes_on(form: ModuleType) -> None:
     """And can be closed like any other then."""
 
@@ -367,18 +412,16 @@ def test_a_set_is_taken_out_of_a_loop_that_goes_on(form: ModuleType) -> None:
     loop = uvloop.new_event_loop()
     host = loop.run_until_complete(main())
     host.epoll.close()
-    before = host.turns
+    before = host.calls
     loop.run_until_complete(asyncio.sleep(0.01))
-    assert host.turns == before
+    assert host.calls == before
     loop.close()  # an error if anything of it were left there
 
 
 def test_another_loop_is_left_alone(form: ModuleType) -> None:
     """Only of uvloop it is known how to wait for it."""
     loop = asyncio.SelectorEventLoop()
-    epoll = form.Epoll()
-    assert not form.embed(epoll, loop, lambda: None)
-    assert epoll.wait() == ()
-    assert epoll.due()
+    epoll = form.epoll()
+    assert not syscalls.embed(epoll, loop, lambda _: False)
     epoll.close()
     loop.close()

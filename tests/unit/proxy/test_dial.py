@@ -11,7 +11,6 @@ import pytest
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
-from lbproxy.net import syscalls as calls
 from lbproxy.net.poller import Handler
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy import dial
@@ -220,7 +219,7 @@ def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None
 def test_our_own_shortage_is_not_held_against_a_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a descriptor the attempt waits; others end all the time."""
     scene = Scene(bench, open_port(bench))
-    real = calls.connect
+    real = dial.connect
     shortages = [3]
 
     def short(family: int, address: tuple[Any, ...]) -> socket.SocketType:
@@ -229,7 +228,7 @@ def test_our_own_shortage_is_not_held_against_a_server(bench: Bench, monkeypatch
             raise OSError(errno.EMFILE, "Too many open files")
         return real(family, address)
 
-    monkeypatch.setattr(dial, "_connect", short)
+    monkeypatch.setattr(dial, "connect", short)
     caller = call(scene)
     assert scene.servers[0].connections == 0
     assert caller.wait() is scene.servers[0]

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from time import monotonic
 
@@ -28,7 +29,7 @@ class Timer:
         self.cancelled = True
 
 
-class HandLoop:
+class HandLoop(AbstractEventLoop):
     """What the poller uses of an event loop; it runs when `step` or `until` is called and never else."""
 
     def __init__(self) -> None:

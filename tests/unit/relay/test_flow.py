@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lbproxy.net import pipes
-from lbproxy.net.syscalls import BUFFER
+from lbproxy.net.contract import BUFFER
 from lbproxy.relay import flow as flows
 from lbproxy.relay.duplex import BROKEN, ENDING, OPEN, RESET, SHUT
 from lbproxy.relay.flow import IDLE, MORE, TURNED, Flow

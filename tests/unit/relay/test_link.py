@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lbproxy.net.contract import BUFFER
 from lbproxy.net.poller import IN
-from lbproxy.net.syscalls import BUFFER
 from lbproxy.relay import flow as flows
 from lbproxy.relay import link as links
 from lbproxy.relay.flow import Flow
