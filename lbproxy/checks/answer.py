@@ -12,7 +12,6 @@ no descriptor, memory or local port left here            NotAsked  it says nothi
 
 from __future__ import annotations
 
-import errno
 import re
 import ssl
 from dataclasses import dataclass
@@ -20,18 +19,10 @@ from typing import Final
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
-from lbproxy.net.sockets import EXHAUSTED
+from lbproxy.net.reasons import CLOSED, SHORTAGE, reason
 
 _ALIVE: Final = {401: "wants a login", 403: "forbids the question", 429: "too busy to tell"}
 _FAILING: Final = re.compile(rb"^\[-\]([!-~]{1,60})", re.MULTILINE)
-_OURS: Final = EXHAUSTED | {errno.EADDRNOTAVAIL, errno.EAGAIN}
-_KINDS: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "closed",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +55,8 @@ def judge_failure(error: OSError, stage: str, timeout: float) -> CheckResult | N
         return CheckResult(State.DOWN, f"no answer within {timeout:g}s ({stage})", "timeout")
     if isinstance(error, ssl.SSLError):
         return CheckResult(State.DOWN, f"TLS: {_tls_trouble(error)}", "tls")
-    if error.errno in _OURS:
-        return NotAsked(plain(error))
-    return CheckResult(State.DOWN, plain(error), _KINDS.get(error.errno, "error") if error.errno else "closed")
+    kind = reason(error.errno) if error.errno else CLOSED
+    return NotAsked(plain(error)) if kind == SHORTAGE else CheckResult(State.DOWN, plain(error), kind)
 
 
 def _tls_trouble(error: ssl.SSLError) -> str:

@@ -13,17 +13,16 @@ import errno
 import os
 import socket
 import ssl
-import struct
 from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
 from lbproxy.balance.server import Endpoint
+from lbproxy.net.closing import reset
 from lbproxy.net.contract import SocketAddress
 
 T = TypeVar("T")
 
 _READ: Final = 16384
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Stream:
@@ -101,7 +100,7 @@ class Stream:
         sock = self._sock
         if silent:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset(sock)
         code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
             await self._writable()

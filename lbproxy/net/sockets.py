@@ -22,8 +22,6 @@ _CLIENT_IDLE: Final = 60
 """Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
 _LISTENS: Final = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it."""
-EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What the system answers when it has no descriptor or memory left: nobody's fault, and soon over."""
 
 
 def family_of(host: str) -> int:

@@ -19,22 +19,15 @@ from typing import Final, Protocol
 
 from lbproxy.balance.server import Endpoint, Lease, Server
 from lbproxy.balance.suspicion import TrafficResult
-from lbproxy.net import sockets as socks
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import HANGUP_OR_ERROR, OUT, Handler, Poller
+from lbproxy.net.reasons import RESET, SHORTAGE, reason
 from lbproxy.net.syscalls import connect
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 
 STAGGER: Final = 0.2
 """Seconds. RFC 8305 recommends 250 ms between attempts; masters are nearer than web servers."""
-_REASONS: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ETIMEDOUT: "timeout",
-    errno.ECONNRESET: "reset",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-}
 
 
 class Attempt(Handler):
@@ -211,7 +204,7 @@ class Dial:
             sock = connect(endpoint[0], endpoint[1])
         except OSError as error:
             lease.release()
-            if error.errno not in socks.EXHAUSTED:
+            if reason(error.errno) != SHORTAGE:
                 self._blame(server, endpoint, error.errno or errno.EIO, now)
                 return False
             # Our own shortage says nothing of the server: wait, other connections end all the time.
@@ -232,7 +225,7 @@ class Dial:
         self._blame(attempt.lease.server, attempt.endpoint, number, now, why)
 
     def _blame(self, server: Server, endpoint: Endpoint, number: int, now: float, why: str = "") -> None:
-        kind = _REASONS.get(number, "error")
+        kind = reason(number)
         why = why or os.strerror(number).lower()
         self._failures.append(f"{server.name}: {why}")
         server.failed(kind)
@@ -241,7 +234,7 @@ class Dial:
             server.endpoints.append(endpoint)
         if self._tries is None or self._tries.get(server, 99) >= len(server.endpoints):
             # Only a server that had accepted resets a connect: one that refuses it says so.
-            self._backend.observe(server, TrafficResult(why, answered=kind == "reset"), now)
+            self._backend.observe(server, TrafficResult(why, answered=kind == RESET), now)
 
     def _drop(self, attempt: Attempt) -> None:
         attempt.lease.release()

@@ -12,9 +12,9 @@ from pathlib import Path
 from socket import SocketType
 from typing import Final
 
-from lbproxy.net import sockets as socks
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import IN, Handler, Poller
+from lbproxy.net.reasons import SHORTAGE, reason
 from lbproxy.net.syscalls import accept
 from lbproxy.net.timers import NEVER
 
@@ -128,7 +128,7 @@ class Listener(Handler):
         try:
             accepted = accept(self.sock)
         except OSError as error:
-            if error.errno in socks.EXHAUSTED:
+            if reason(error.errno) == SHORTAGE:
                 self._limit.warn(self._poller.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
                 self._poller.pipes.close()
                 self.pause()

@@ -5,13 +5,13 @@ The link knows nothing of servers or sessions. It tells its owner once, by `ende
 
 from __future__ import annotations
 
-import errno
 import socket
 from typing import Final, Protocol
 
 from lbproxy.net.closing import end_shared, reset
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Poller
+from lbproxy.net.reasons import silent
 from lbproxy.net.tcpinfo import quiet
 from lbproxy.net.timers import NEVER
 from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, fate
@@ -29,7 +29,6 @@ ERROR: Final = "error"
 
 _ROOM: Final = OUT | HANGUP_OR_ERROR
 _WRITING: Final = socket.SHUT_WR
-_SILENT: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 
 
 class LinkOwner(Protocol):
@@ -107,7 +106,7 @@ class Link(Handler):
         if fd == self._client_fd:
             return CLIENT_RST
         error = self.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return SERVER_TIMEOUT if error in _SILENT else SERVER_RST
+        return SERVER_TIMEOUT if silent(error) else SERVER_RST
 
     def resume(self) -> None:
         """Go on with what a budget stopped, or with what was left by a former owner of the sockets."""
@@ -155,7 +154,7 @@ class Link(Handler):
     def _failure(self) -> str:
         for flow, client in ((self.up, True), (self.down, False)):
             if flow.state == RESET:
-                if not client and flow.error in _SILENT:
+                if not client and silent(flow.error):
                     return SERVER_TIMEOUT
                 return CLIENT_RST if client else SERVER_RST
         return SERVER_RST if self.up.state == BROKEN else CLIENT_RST

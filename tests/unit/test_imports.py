@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "proxy": {"relay", "net", "balance", "status.snapshot", "config.model"},
     # is a server well
     "checks": {
-        "proxy.backend", "net.contract", "net.sockets", "balance", "config.model", "errors", "tasks", "warnonce",
+        "proxy.backend", "net.closing", "net.contract", "net.reasons", "net.sockets", "balance", "config.model",
+        "errors", "tasks", "warnonce",
     },
     # live connections to a successor
     "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import Any
 
@@ -216,8 +217,11 @@ def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None
     assert scene.servers[0].failures == {}
 
 
-def test_our_own_shortage_is_not_held_against_a_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a descriptor the attempt waits; others end all the time."""
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL])
+def test_our_own_shortage_is_not_held_against_a_server(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Without a descriptor or a local port the attempt waits; others end all the time."""
     scene = Scene(bench, open_port(bench))
     real = dial.connect
     shortages = [3]
@@ -225,7 +229,7 @@ def test_our_own_shortage_is_not_held_against_a_server(bench: Bench, monkeypatch
     def short(family: int, address: tuple[Any, ...]) -> socket.SocketType:
         if shortages[0]:
             shortages[0] -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise OSError(number, os.strerror(number))
         return real(family, address)
 
     monkeypatch.setattr(dial, "connect", short)
