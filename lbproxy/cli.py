@@ -12,13 +12,24 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from lbproxy import __version__
 from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE
 from lbproxy.errors import ConfigError, LbproxyError, NoDaemonError
+from lbproxy.status.commands import (
+    CONNS,
+    DRAIN,
+    READY,
+    REBALANCE,
+    RELOAD,
+    STATUS,
+    UPGRADE,
+    Command,
+    ServerAnswer,
+    ServerArguments,
+)
 
 OK, REFUSED, NO_DAEMON, INTERRUPTED = 0, 1, 3, 130
 
@@ -27,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (default: the process's own) and return its exit status; 2 exits by itself."""
     args = _parser().parse_args(argv)
     try:
-        status: int = args.do(args)
+        status: int = args.run(args)
         if sys.stdout:  # None when started with it closed
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -64,11 +75,12 @@ def _place(error: Exception) -> str:
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
 
 
+Run = Callable[[argparse.Namespace], int]
+"""Carries out a command; returns its exit status."""
+
+
 def _parser() -> argparse.ArgumentParser:
-    # SUPPRESS: an option that was not given must not undo one that was given on the other side of the command
-    everywhere = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
-    everywhere.add_argument("-c", "--config", metavar="FILE", help=f"configuration file (default {DEFAULT_FILE})")
-    everywhere.add_argument("--control", metavar="PATH", help="control socket of the daemon")
+    everywhere = _everywhere()
     parser = argparse.ArgumentParser(
         prog="lbproxy",
         parents=[everywhere],
@@ -79,29 +91,43 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lbproxy {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, do: Any, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, parents=[everywhere], allow_abbrev=False, help=text, description=text)
-        added.set_defaults(do=do)
-        return added
+    def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[everywhere], allow_abbrev=False, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
 
-    command("run", _run, "run in the foreground, log to stderr")
-    command("check", _check, "validate the configuration file")
-    command("reload", _reload, "make the daemon read its configuration again, and wait for its verdict")
-    for name, do, text in (
-        ("status", _status, "show proxies and servers, their state and why"),
-        ("conns", _conns, "show the open connections"),
-    ):
-        command(name, do, text).add_argument("--json", action="store_true", help="print JSON")
-    for name, do, text in (
-        ("drain", _drain, "take a server out of rotation"),
-        ("ready", _ready, "put a drained server back"),
-    ):
-        command(name, do, text).add_argument("server", metavar="SERVER", help="name of the server")
-    command("upgrade", _upgrade, "start the installed version and hand every connection over to it")
-    evening = command("rebalance", _rebalance, "close quiet connections of servers that have too many, once")
-    evening.add_argument("--dry-run", action="store_true", help="only say how many")
-    command("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
+    add("run", _run, "run in the foreground, log to stderr")
+    add("check", _check, "validate the configuration file")
+    add("reload", _reload, "make the daemon read its configuration again; show what changed, or why it was refused")
+    _takes_json(add("status", _status, "show proxies and servers, their state and why"))
+    _takes_json(add("conns", _conns, "show the open connections"))
+    _takes_server(add("drain", _drain, "take a server out of rotation"))
+    _takes_server(add("ready", _ready, "put a drained server back"))
+    add("upgrade", _upgrade, "start the installed version and hand every connection over to it")
+    _takes_dry_run(add("rebalance", _rebalance, "close quiet connections of servers that have too many, once"))
+    add("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
     return parser
+
+
+def _everywhere() -> argparse.ArgumentParser:
+    """Return the options that may stand on either side of a command."""
+    # SUPPRESS: an option that was not given must not undo one that was given on the other side of the command
+    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    options.add_argument("-c", "--config", metavar="FILE", help=f"configuration file (default {DEFAULT_FILE})")
+    options.add_argument("--control", metavar="PATH", help="control socket of the daemon")
+    return options
+
+
+def _takes_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _takes_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("server", metavar="SERVER", help="name of the server")
+
+
+def _takes_dry_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="only say how many")
 
 
 def _file(args: argparse.Namespace) -> str:
@@ -129,16 +155,16 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _reload(args: argparse.Namespace) -> int:
-    verdict = _ask(args, "reload")
-    for line in verdict["lines"]:
-        print(line, file=sys.stdout if verdict["applied"] else sys.stderr)
-    return OK if verdict["applied"] else REFUSED
+    result = RELOAD.ask(_control(args), {})
+    for line in result["lines"]:
+        print(line, file=sys.stdout if result["applied"] else sys.stderr)
+    return OK if result["applied"] else REFUSED
 
 
 def _status(args: argparse.Namespace) -> int:
     from lbproxy.status.render import status_text
 
-    status = _ask(args, "status")["status"]
+    status = STATUS.ask(_control(args), {})["status"]
     print(json.dumps(status, indent=2) if args.json else status_text(status).rstrip("\n"))
     return OK
 
@@ -146,28 +172,28 @@ def _status(args: argparse.Namespace) -> int:
 def _conns(args: argparse.Namespace) -> int:
     from lbproxy.status.render import conns_text
 
-    conns = _ask(args, "conns")["conns"]
+    conns = CONNS.ask(_control(args), {})["conns"]
     print(json.dumps(conns, indent=2) if args.json else conns_text(conns).rstrip("\n"))
     return OK
 
 
 def _drain(args: argparse.Namespace) -> int:
-    return _rotate(args, "drain", "draining: takes no new connections")
+    return _rotate(args, DRAIN, "draining: takes no new connections")
 
 
 def _ready(args: argparse.Namespace) -> int:
-    return _rotate(args, "ready", "ready: takes new connections again")
+    return _rotate(args, READY, "ready: takes new connections again")
 
 
-def _rotate(args: argparse.Namespace, command: str, done: str) -> int:
-    if not _ask(args, command, server=args.server)["ok"]:
+def _rotate(args: argparse.Namespace, command: Command[ServerArguments, ServerAnswer], done: str) -> int:
+    if not command.ask(_control(args), {"server": args.server})["ok"]:
         return _fail(f"no server is called {args.server}", REFUSED)
     print(f"{args.server} is {done}")
     return OK
 
 
 def _upgrade(args: argparse.Namespace) -> int:
-    handed = _ask(args, "upgrade")
+    handed = UPGRADE.ask(_control(args), {})
     print(
         f"lbproxy {handed['version']} has taken over as pid {handed['pid']}: "
         f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms"
@@ -175,14 +201,8 @@ def _upgrade(args: argparse.Namespace) -> int:
     return OK
 
 
-def _demo(_args: argparse.Namespace) -> int:
-    from lbproxy import demo
-
-    return demo.main()
-
-
 def _rebalance(args: argparse.Namespace) -> int:
-    servers = _ask(args, "rebalance", dry_run=args.dry_run)["servers"]
+    servers = REBALANCE.ask(_control(args), {"dry_run": args.dry_run})["servers"]
     for server, count in servers.items():
         print(f"{server}: {count} surplus connections {'would be closed' if args.dry_run else 'closed'}")
     if not servers:
@@ -190,10 +210,10 @@ def _rebalance(args: argparse.Namespace) -> int:
     return OK
 
 
-def _ask(args: argparse.Namespace, command: str, **arguments: str | bool) -> dict[str, Any]:
-    from lbproxy.status.control import call
+def _demo(_args: argparse.Namespace) -> int:
+    from lbproxy import demo
 
-    return call(_control(args), command, **arguments)
+    return demo.main()
 
 
 def _control(args: argparse.Namespace) -> str:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from lbproxy.errors import LbproxyError
-from lbproxy.status.control import call
+from lbproxy.status.commands import STATUS
 from lbproxy.status.render import status_text
 from lbproxy.tasks import Tasks
 
@@ -151,7 +151,7 @@ class _Demo:
 
     def _draw(self) -> None:
         try:
-            table = status_text(call(self._control, "status")["status"])
+            table = status_text(STATUS.ask(self._control, {})["status"])
         except LbproxyError:
             return  # it is just ending; `_show` says so
         lines = table.splitlines()[2:]

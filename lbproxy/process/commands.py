@@ -1,19 +1,15 @@
-"""What the control socket answers; the client's side of it is in `cli`."""
+"""What the daemon does for each command of `status.commands`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Protocol
 
 from lbproxy.handover.upgrade import Handed
 from lbproxy.process.reload import ReloadResult
-from lbproxy.status.control import Command
+from lbproxy.status import commands as asked
 from lbproxy.status.render import conns_json, status_json
 from lbproxy.status.snapshot import ConnectionView, Snapshot
-
-Request = dict[str, object]
-Answer = dict[str, object]
 
 
 class Operable(Protocol):
@@ -38,30 +34,40 @@ class Operable(Protocol):
         """Start this program anew and hand everything over to it."""
 
 
-def commands(daemon: Operable) -> Mapping[str, Command]:
-    """Return what may be asked of `daemon`: each takes the request and returns the answer."""
+def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
+    """Return what may be asked of `daemon` over the control socket, by name."""
 
-    async def status(_request: Request) -> Answer:
+    async def status(_: asked.NoArguments) -> asked.StatusAnswer:
         return {"status": status_json(await daemon.snapshot())}
 
-    async def conns(_request: Request) -> Answer:
+    async def conns(_: asked.NoArguments) -> asked.ConnsAnswer:
         return {"conns": conns_json(await daemon.connections())}
 
-    async def reload(_request: Request) -> Answer:
+    async def reload(_: asked.NoArguments) -> asked.ReloadAnswer:
         result = await daemon.reload()
         return {"applied": result.applied, "lines": list(result.lines)}
 
-    async def drain(request: Request) -> Answer:
-        return {"ok": await daemon.set_drain(str(request.get("server", "")), True)}
+    async def drain(arguments: asked.ServerArguments) -> asked.ServerAnswer:
+        return {"ok": await daemon.set_drain(arguments["server"], True)}
 
-    async def ready(request: Request) -> Answer:
-        return {"ok": await daemon.set_drain(str(request.get("server", "")), False)}
+    async def ready(arguments: asked.ServerArguments) -> asked.ServerAnswer:
+        return {"ok": await daemon.set_drain(arguments["server"], False)}
 
-    async def rebalance(request: Request) -> Answer:
-        return {"servers": await daemon.rebalance(bool(request.get("dry_run")))}
+    async def rebalance(arguments: asked.RebalanceArguments) -> asked.RebalanceAnswer:
+        return {"servers": await daemon.rebalance(arguments["dry_run"])}
 
-    async def upgrade(_request: Request) -> Answer:
-        return asdict(await daemon.upgrade())
+    async def upgrade(_: asked.NoArguments) -> asked.UpgradeAnswer:
+        done = await daemon.upgrade()
+        return {"pid": done.pid, "version": done.version, "connections": done.connections, "pause": done.pause}
 
-    every = (status, conns, reload, drain, ready, rebalance, upgrade)
-    return {command.__name__: command for command in every}
+    return dict(
+        (
+            asked.STATUS.bind(status),
+            asked.CONNS.bind(conns),
+            asked.RELOAD.bind(reload),
+            asked.DRAIN.bind(drain),
+            asked.READY.bind(ready),
+            asked.REBALANCE.bind(rebalance),
+            asked.UPGRADE.bind(upgrade),
+        )
+    )

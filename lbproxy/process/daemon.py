@@ -68,7 +68,7 @@ class Daemon:
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, error)
         self._admin: AdminServer | None = None
-        self._control = ControlServer(control or config.control, commands(self))
+        self._control = ControlServer(control or config.control, commands(self), self._tasks)
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
 
     async def run(self, takeover: Takeover | None = None) -> int:
@@ -90,13 +90,13 @@ class Daemon:
 
     async def _start(self, takeover: Takeover | None) -> None:
         if takeover is None:
-            await self._control.start(self._tasks)
+            await self._control.start()
             await self._plane.prepare()
             await self._plane.serve()
             return
         self._custody()
         await takeover.run(self._plane.prepare, self._plane.serve)
-        await self._control.start(self._tasks, take_over=True)
+        await self._control.start(take_over=True)
 
     async def _not_started(self, error: LbproxyError, takeover: Takeover | None) -> int:
         log.error("%s", error)
@@ -247,8 +247,8 @@ class Daemon:
             await asyncio.sleep(0)
             from lbproxy.status.admin import AdminServer  # only now that connections move: its imports take their time
 
-            self._admin = AdminServer(listen, self)
-            await self._admin.start(self._tasks)
+            self._admin = AdminServer(listen, self, self._tasks)
+            await self._admin.start()
 
     async def _release_admin(self) -> None:
         admin, self._admin = self._admin, None

@@ -1,33 +1,26 @@
 """The unix socket through which the CLI talks to the daemon.
 
-One connection carries one command: a line of JSON, `{"command": "drain", "server": "m3"}`, is
-answered by a line of JSON, `{"error": "..."}` if the command was refused. Whoever may open the
+One connection carries one command: a line of JSON, `{"command": "drain", "server": "m3"}`, is answered by a line of
+JSON, `{"error": "..."}` if the command was refused. Which commands there are is in `commands`. Whoever may open the
 socket (mode 0600: the daemon's own user, and root) may do everything.
-
-The CLI imports this module for `call` and must start fast: asyncio is imported by the server alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from lbproxy.errors import ControlError, LbproxyError, NoDaemonError
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from lbproxy.tasks import Tasks
-
-Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Takes the request without its `command`, returns the answer; a LbproxyError it raises is the refusal."""
+from lbproxy.errors import ControlError, LbproxyError
+from lbproxy.status.commands import Handler
+from lbproxy.status.serving import Clients
+from lbproxy.tasks import Tasks
 
 PATH_LIMIT = 107
 """Bytes of a unix socket's path (unix(7): sun_path is 108 with the final NUL)."""
@@ -35,8 +28,6 @@ REQUEST_LIMIT = 16 * 1024
 REQUEST_TIMEOUT = 5.0
 """Seconds in which a peer must have sent its request, and taken the answer."""
 MAX_CONNECTIONS = 32
-CALL_TIMEOUT = 30.0
-"""Seconds the CLI waits for the daemon; a reload may have to wait for another one."""
 
 log = logging.getLogger(__name__)
 
@@ -44,21 +35,18 @@ log = logging.getLogger(__name__)
 class ControlServer:
     """Listens on `path` and answers with `commands`."""
 
-    def __init__(self, path: str, commands: Mapping[str, Command]) -> None:
+    def __init__(self, path: str, commands: Mapping[str, Handler], tasks: Tasks) -> None:
         self._path = Path(path)
         self._commands = commands
-        self._serving: set[asyncio.Task[Any]] = set()
+        self._clients = Clients(self._serve, tasks, "control command", MAX_CONNECTIONS)
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
 
-    async def start(self, tasks: Tasks, take_over: bool = False) -> None:
-        """Bind and begin to answer, in tasks of `tasks`. Raises ControlError, which names the path.
+    async def start(self, take_over: bool = False) -> None:
+        """Bind and begin to answer. Raises ControlError, which names the path.
 
         With `take_over` another daemon's socket is replaced, without a moment in which there is none.
         """
-        import asyncio
-
-        self._tasks = tasks
         if take_over:
             new = self._path.with_name(f"{self._path.name}.new")
             sock = _bind(new)
@@ -66,36 +54,19 @@ class ControlServer:
         else:
             sock = _bind(self._path)
         self._inode = _inode(self._path)
-        self._server = await asyncio.start_unix_server(self._accepted, sock=sock, limit=REQUEST_LIMIT)
+        self._server = await asyncio.start_unix_server(self._clients.accept, sock=sock, limit=REQUEST_LIMIT)
 
     async def stop(self) -> None:
         """Stop answering and remove the socket, unless another daemon's has taken its place."""
-        import asyncio
-
         if self._server is None:
             return
         self._server.close()
         self._server = None
         if self._inode == _inode(self._path):
             self._path.unlink(missing_ok=True)
-        serving = [task for task in self._serving if task is not asyncio.current_task()]
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._serving) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        task = self._tasks.spawn(self._serve(reader, writer), "control command")
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        # Here and not in a finally of the task: one that is cancelled before its first step runs no finally
-        task.add_done_callback(lambda _: writer.transport.abort())
+        await self._clients.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        import asyncio
-
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 line = await reader.readuntil()
@@ -114,7 +85,7 @@ class ControlServer:
         except OSError:
             log.debug("the client left before it had its answer")
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> object:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
@@ -130,37 +101,6 @@ class ControlServer:
         except Exception:
             log.exception("command %s failed", name)
             return {"error": f"command {name} failed, the daemon's log says why"}
-
-
-def call(path: str, command: str, **args: Any) -> dict[str, Any]:
-    """Send `command` with `args` to the daemon on `path` and return its answer.
-
-    Raises ControlError with the daemon's words if it refuses, NoDaemonError if there is no answer.
-    """
-    request = json.dumps({"command": command, **args}).encode() + b"\n"
-    answer = bytearray()
-    try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(CALL_TIMEOUT)
-            sock.connect(path)
-            sock.sendall(request)
-            while chunk := sock.recv(65536):
-                answer += chunk
-    except TimeoutError:
-        raise NoDaemonError(f"{path}: the daemon has not answered within {CALL_TIMEOUT:g} s") from None
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise NoDaemonError(f"{path}: no daemon is running there") from None
-    except ConnectionError:
-        answer.clear()  # what had come by then is not an answer
-    except OSError as error:
-        raise NoDaemonError(f"{path}: {_why(error)}") from None
-    try:
-        result = json.loads(answer)
-    except ValueError:
-        raise NoDaemonError(f"{path}: the daemon went away without an answer") from None
-    if "error" in result:
-        raise ControlError(result["error"])
-    return dict(result)
 
 
 def _bind(path: Path) -> socket.socket:

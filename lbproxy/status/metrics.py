@@ -1,7 +1,7 @@
 """A snapshot in Prometheus' text format.
 
-Nothing is kept between two scrapes: every series is made from the snapshot at hand, so those of a
-removed server are gone with it.
+Nothing is kept between two scrapes: every series is made from the snapshot at hand, so those of a removed server are
+gone with it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
 """Label values and the value, per series."""
+Servers = list[tuple[tuple[str, str], ServerView]]
+"""All servers, each with the values of the labels in `_SERVER`."""
+_SERVER = "proxy server"
 
 
 def render(snapshot: Snapshot) -> tuple[bytes, str]:
@@ -43,7 +46,9 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _process(self._snapshot)
         yield from _proxies(self._snapshot.proxies)
-        yield from _servers([((p.name, s.name), s) for p in self._snapshot.proxies for s in p.servers])
+        servers = [((proxy.name, server.name), server) for proxy in self._snapshot.proxies for server in proxy.servers]
+        for families in (_states, _traffic, _failures):
+            yield from families(servers)
 
 
 def _process(snapshot: Snapshot) -> Iterator[Metric]:
@@ -65,7 +70,10 @@ def _process(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield _counter("lbproxy_config_reloads_total", "Attempts to reload.", "result", _by(reloads.items()))
     yield _gauge(
-        "lbproxy_loop_lag_seconds", "How late the event loop last woke up.", "", [((), snapshot.loop_lag_seconds)]
+        "lbproxy_loop_lag_seconds",
+        "How late the event loop woke up, at worst, of late.",
+        "",
+        [((), snapshot.loop_lag_seconds)],
     )
 
 
@@ -93,38 +101,47 @@ def _proxies(proxies: tuple[ProxyView, ...]) -> Iterator[Metric]:
     )
 
 
-def _servers(servers: list[tuple[tuple[str, str], ServerView]]) -> Iterator[Metric]:
-    """Yield the families of the servers, given with their `proxy` and `server` labels."""
-    who = "proxy server"
+def _states(servers: Servers) -> Iterator[Metric]:
+    """Yield the families that tell how the servers are."""
     yield _gauge(
         "lbproxy_server_up",
         "1 if the server takes new connections, else 0.",
-        who,
+        _SERVER,
         ((labels, s.state == State.UP) for labels, s in servers),
     )
     yield _gauge(
         "lbproxy_server_state",
         "1 for the state the server is in, 0 for the others.",
-        f"{who} state",
+        f"{_SERVER} state",
         (((*labels, state), s.state == state) for labels, s in servers for state in State),
     )
+    yield _counter(
+        "lbproxy_server_flips_total",
+        "Changes of the server's state.",
+        _SERVER,
+        ((labels, s.flips_total) for labels, s in servers),
+    )
+    yield _counter(
+        "lbproxy_server_checks_total",
+        "Active health checks.",
+        f"{_SERVER} result",
+        (row for labels, s in servers for row in _by(s.checks.items(), *labels)),
+    )
+
+
+def _traffic(servers: Servers) -> Iterator[Metric]:
+    """Yield those that tell what goes to the servers."""
     yield _gauge(
         "lbproxy_server_connections",
         "Connections to the server open now.",
-        who,
+        _SERVER,
         ((labels, s.connections) for labels, s in servers),
     )
     yield _counter(
         "lbproxy_server_connections_total",
         "Connections made to the server.",
-        who,
+        _SERVER,
         ((labels, s.connections_total) for labels, s in servers),
-    )
-    yield _counter(
-        "lbproxy_server_connect_failures_total",
-        "Attempts to connect that failed.",
-        f"{who} reason",
-        (row for labels, s in servers for row in _by(s.connect_failures.items(), *labels)),
     )
     yield _histogram(
         "lbproxy_server_connect_seconds",
@@ -139,31 +156,29 @@ def _servers(servers: list[tuple[tuple[str, str], ServerView]]) -> Iterator[Metr
     yield _counter(
         "lbproxy_server_bytes_total",
         "Bytes relayed; in is client to server.",
-        f"{who} direction",
+        f"{_SERVER} direction",
         (row for labels, s in servers for row in _by((("in", s.bytes_in_total), ("out", s.bytes_out_total)), *labels)),
     )
+
+
+def _failures(servers: Servers) -> Iterator[Metric]:
+    """Yield those that tell what goes wrong with the servers, and what is done about it."""
     yield _counter(
-        "lbproxy_server_checks_total",
-        "Active health checks.",
-        f"{who} result",
-        (row for labels, s in servers for row in _by(s.checks.items(), *labels)),
-    )
-    yield _counter(
-        "lbproxy_server_flips_total",
-        "Changes of the server's state.",
-        who,
-        ((labels, s.flips_total) for labels, s in servers),
+        "lbproxy_server_connect_failures_total",
+        "Attempts to connect that failed.",
+        f"{_SERVER} reason",
+        (row for labels, s in servers for row in _by(s.connect_failures.items(), *labels)),
     )
     yield _counter(
         "lbproxy_server_replays_total",
         "First flights sent to another server because this one was silent.",
-        who,
+        _SERVER,
         ((labels, s.replays_total) for labels, s in servers),
     )
     yield _counter(
         "lbproxy_server_cuts_total",
         "Connections to the server closed by lbproxy's own decision.",
-        f"{who} reason",
+        f"{_SERVER} reason",
         (row for labels, s in servers for row in _by(s.cuts.items(), *labels)),
     )
 

@@ -1,15 +1,16 @@
 """The forms a snapshot takes: JSON for programs, a table for a terminal, a page for a browser.
 
-JSON comes first. The text and the page are made from it, so that the CLI, which gets JSON over the
-control socket, and the admin endpoint, which has the snapshot, show the same thing.
+JSON comes first (see `shapes`). Text and page are made from it, so that the CLI, which gets JSON over the control
+socket, and the admin endpoint, which has the snapshot, show the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from lbproxy.balance.state import State
+from lbproxy.status.shapes import Connection, ProxyStatus, ServerStatus, Status
 
 if TYPE_CHECKING:
     from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
@@ -25,7 +26,7 @@ th{font-weight:600;color:#666}td.word,th.word{text-align:left}.alarm{color:#b000
 """
 
 
-def status_json(snapshot: Snapshot) -> dict[str, Any]:
+def status_json(snapshot: Snapshot) -> Status:
     """Return `snapshot` in the shape of `lbproxy status --json` and `/status`, ready for `json.dumps`."""
     return {
         "version": snapshot.version,
@@ -41,7 +42,7 @@ def status_json(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def conns_json(connections: Iterable[ConnectionView]) -> list[dict[str, Any]]:
+def conns_json(connections: Iterable[ConnectionView]) -> list[Connection]:
     """Return `connections` in the shape of `lbproxy conns --json`."""
     return [
         {
@@ -57,10 +58,8 @@ def conns_json(connections: Iterable[ConnectionView]) -> list[dict[str, Any]]:
     ]
 
 
-def status_text(status: Snapshot | Mapping[str, Any]) -> str:
-    """Return what `lbproxy status` prints, from a snapshot or from what `status_json` made of one."""
-    if not isinstance(status, Mapping):
-        status = status_json(status)
+def status_text(status: Status) -> str:
+    """Return what `lbproxy status` prints."""
     lines = [_headline(status), *_reload_alarm(status)]
     for name, proxy in status["proxies"].items():
         lines += ["", f"{name} on {', '.join(proxy['listen'])}: {_proxy_summary(proxy)}"]
@@ -68,10 +67,9 @@ def status_text(status: Snapshot | Mapping[str, Any]) -> str:
     return "\n".join(map(_printable, lines)) + "\n"
 
 
-def conns_text(connections: Sequence[ConnectionView] | Sequence[Mapping[str, Any]]) -> str:
-    """Return what `lbproxy conns` prints, from connections or from what `conns_json` made of them."""
-    conns = [c if isinstance(c, Mapping) else conns_json([c])[0] for c in connections]
-    if not conns:
+def conns_text(connections: list[Connection]) -> str:
+    """Return what `lbproxy conns` prints."""
+    if not connections:
         return "no open connections\n"
     rows = [["PROXY", "CLIENT", "SERVER", "AGE", "IDLE", "IN", "OUT"]]
     rows += (
@@ -84,16 +82,15 @@ def conns_text(connections: Sequence[ConnectionView] | Sequence[Mapping[str, Any
             _bytes(c["bytes_in"]),
             _bytes(c["bytes_out"]),
         ]
-        for c in conns
+        for c in connections
     )
     return "\n".join(map(_printable, _aligned(rows))) + "\n"
 
 
-def status_page(snapshot: Snapshot) -> str:
-    """Return `snapshot` as a self-contained HTML page that reloads itself; everything in it is escaped."""
+def status_page(status: Status) -> str:
+    """Return a self-contained HTML page that reloads itself; everything in it is escaped."""
     from html import escape  # the CLI has no use for its entity tables
 
-    status = status_json(snapshot)
     body = [f"<h1>lbproxy</h1><p>{escape(_headline(status))}</p>"]
     if alarm := _reload_alarm(status):
         body.append(f'<p class="alarm">{escape(chr(10).join(alarm))}</p>')
@@ -117,7 +114,7 @@ def status_page(snapshot: Snapshot) -> str:
     )
 
 
-def _proxy_json(proxy: ProxyView) -> dict[str, Any]:
+def _proxy_json(proxy: ProxyView) -> ProxyStatus:
     return {
         "listen": list(proxy.listen),
         "connections": proxy.connections,
@@ -126,7 +123,7 @@ def _proxy_json(proxy: ProxyView) -> dict[str, Any]:
     }
 
 
-def _server_json(server: ServerView) -> dict[str, Any]:
+def _server_json(server: ServerView) -> ServerStatus:
     return {
         "address": server.address,
         "state": server.state,
@@ -147,14 +144,14 @@ def _server_json(server: ServerView) -> dict[str, Any]:
     }
 
 
-def _headline(status: Mapping[str, Any]) -> str:
+def _headline(status: Status) -> str:
     return (
         f"lbproxy {status['version']}, pid {status['pid']}, up {_seconds(status['uptime_seconds'])}, "
         f"generation {status['generation']}, configuration {status['config']['file']}"
     )
 
 
-def _reload_alarm(status: Mapping[str, Any]) -> list[str]:
+def _reload_alarm(status: Status) -> list[str]:
     """Say, when the last reload failed, that it did, what still runs, and every reason given; else nothing."""
     if status["config"]["last_reload_successful"]:
         return []
@@ -163,17 +160,17 @@ def _reload_alarm(status: Mapping[str, Any]) -> list[str]:
     return [alarm, *(f"  {line}" for line in why.splitlines())]
 
 
-def _up(proxy: Mapping[str, Any]) -> int:
+def _up(proxy: ProxyStatus) -> int:
     return sum(server["state"] == State.UP for server in proxy["servers"].values())
 
 
-def _proxy_summary(proxy: Mapping[str, Any]) -> str:
+def _proxy_summary(proxy: ProxyStatus) -> str:
     up, of = _up(proxy), len(proxy["servers"])
     servers = f"{up} of {of} servers up" if up else f"NO SERVER UP OF {of}"
     return f"{servers}, {proxy['connections']} connections open, {proxy['connections_total']} since start"
 
 
-def _server_rows(proxy: Mapping[str, Any]) -> list[list[str]]:
+def _server_rows(proxy: ProxyStatus) -> list[list[str]]:
     rows = [["SERVER", "STATE", "FOR", "WEIGHT", "CONNS", "TOTAL", "FAILURES", "IN", "OUT", "REASON"]]
     for name, server in proxy["servers"].items():
         label = name if name == server["address"] else f"{name} ({server['address']})"

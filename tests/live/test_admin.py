@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.config.model import Address
-from lbproxy.status import admin
+from lbproxy.status import admin, http
 from lbproxy.status.admin import AdminServer
 from lbproxy.status.render import status_json
 from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
@@ -84,8 +84,8 @@ class Daemon:
     def __init__(self) -> None:
         self.now = state(a="up")
         self.port = free_port()
-        self.server = AdminServer(Address("127.0.0.1", self.port), self)
         self.tasks = Tasks()
+        self.server = AdminServer(Address("127.0.0.1", self.port), self, self.tasks)
         self.loop = uvloop.new_event_loop()
 
     async def snapshot(self) -> Snapshot:
@@ -105,7 +105,7 @@ def running(daemon: Daemon) -> Iterator[Daemon]:
     thread = threading.Thread(target=daemon.loop.run_forever, name="admin loop")
     thread.start()
     try:
-        daemon.run(daemon.server.start(daemon.tasks))
+        daemon.run(daemon.server.start())
         yield daemon
     finally:
         daemon.run(daemon.server.stop())
@@ -161,7 +161,7 @@ def everything(sock: socket.socket) -> bytes:
 
 def quiet(daemon: Daemon) -> None:
     """Wait until the server has nobody connected, and check that it still answers."""
-    until(lambda: not daemon.server._serving, "every connection gone")
+    until(lambda: not daemon.server._clients, "every connection gone")
     assert curl(daemon, "/livez")[::2] == (200, "ok\n")
 
 
@@ -207,7 +207,7 @@ def test_the_page_is_html_and_escaped(daemon: Daemon) -> None:
 
 def test_a_data_plane_that_does_not_answer_is_not_waited_for(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """What needs a snapshot is 503 after a while."""
-    monkeypatch.setattr(admin, "REQUEST_TIMEOUT", 0.3)
+    monkeypatch.setattr(admin, "SNAPSHOT_TIMEOUT", 0.3)
     daemon.now = state()
     assert [curl(daemon, path)[0] for path in ("/readyz", "/status", "/metrics", "/")] == [503] * 4
 
@@ -287,9 +287,9 @@ def test_pipelined_requests_are_answered_in_order(daemon: Daemon) -> None:
 
 def test_a_body_has_a_limit(daemon: Daemon) -> None:
     """A body up to the limit is ignored, one above it is refused, chunked or not; none is asked for with a 100."""
-    assert curl(daemon, "/livez", "-d", "x" * admin.BODY_LIMIT)[0] == 405
-    assert curl(daemon, "/livez", "-d", "x" * (admin.BODY_LIMIT + 1))[0] == 413
-    assert curl(daemon, "/livez", "-H", "Transfer-Encoding: chunked", "-d", "x" * (admin.BODY_LIMIT + 1))[0] == 413
+    assert curl(daemon, "/livez", "-d", "x" * http.BODY_LIMIT)[0] == 405
+    assert curl(daemon, "/livez", "-d", "x" * (http.BODY_LIMIT + 1))[0] == 413
+    assert curl(daemon, "/livez", "-H", "Transfer-Encoding: chunked", "-d", "x" * (http.BODY_LIMIT + 1))[0] == 413
     waiting = b"POST /livez HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n"
     assert raw(daemon, waiting).startswith(b"HTTP/1.1 405 ")
     quiet(daemon)
@@ -333,7 +333,7 @@ def test_connect_is_not_a_tunnel(daemon: Daemon) -> None:
 
 def test_a_slow_head_is_408(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole request has a time limit, which each further byte does not renew."""
-    monkeypatch.setattr(admin, "REQUEST_TIMEOUT", 0.3)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.3)
     with connect(daemon.port) as sock:
         sock.settimeout(0.02)
         answer = b""
@@ -351,13 +351,13 @@ def test_a_slow_head_is_408(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_silence_is_closed(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that only connects is closed soon; one that has been answered is closed when it stays idle for long."""
-    monkeypatch.setattr(admin, "REQUEST_TIMEOUT", 0.3)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.3)
     with connect(daemon.port) as sock, connect(daemon.port) as answered:
         answered.sendall(GET)
         assert answered.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert everything(sock) == b""
-        assert len(daemon.server._serving) == 1
-    monkeypatch.setattr(admin, "IDLE_TIMEOUT", 0.1)
+        assert len(daemon.server._clients) == 1
+    monkeypatch.setattr(http, "IDLE_TIMEOUT", 0.1)
     assert raw(daemon, GET).endswith(b"ok\n")
     monkeypatch.undo()
     quiet(daemon)
@@ -365,12 +365,12 @@ def test_silence_is_closed(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_peer_that_does_not_read_is_cut(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that nobody takes is dropped with the connection, and costs no memory after that."""
-    monkeypatch.setattr(admin, "REQUEST_TIMEOUT", 1.0)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 1.0)
     daemon.now = state(servers=500, a="up")
     with connect(daemon.port) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-        until(lambda: daemon.server._serving, "connected")
+        until(lambda: daemon.server._clients, "connected")
         quiet(daemon)
 
 
@@ -396,7 +396,7 @@ def test_the_number_of_connections_is_limited(daemon: Daemon) -> None:
     with ExitStack() as stack:
         socks = [stack.enter_context(connect(daemon.port)) for _ in range(200)]
         until(lambda: sum(map(_closed, socks)) == 200 - admin.MAX_CONNECTIONS, "the surplus closed")
-        assert len(daemon.server._serving) == admin.MAX_CONNECTIONS
+        assert len(daemon.server._clients) == admin.MAX_CONNECTIONS
         kept = next(sock for sock in socks if not _closed(sock))
         kept.sendall(GET)
         assert kept.recv(4096).startswith(b"HTTP/1.1 200 ")
@@ -417,7 +417,7 @@ def test_stopping_closes_the_port_and_every_connection(daemon: Daemon) -> None:
     """Idle and half-asked connections do not hold up the end, and stopping twice is harmless."""
     with connect(daemon.port) as idle, connect(daemon.port) as asking:
         asking.sendall(GET[:10])
-        until(lambda: len(daemon.server._serving) == 2, "both connected")
+        until(lambda: len(daemon.server._clients) == 2, "both connected")
         daemon.run(daemon.server.stop())
         assert everything(idle) == b""
         assert _closed(asking)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import yaml
 
 from lbproxy.errors import LbproxyError
-from lbproxy.status import control
+from lbproxy.status import client
 from tests.support.child import Child
 from tests.support.need import need
 from tests.support.netns import Namespace, inside
@@ -111,7 +111,7 @@ class Daemon(Child):
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Ask over the control socket."""
-        return dict(control.call(self.control, command, **arguments))
+        return client.call(self.control, command, arguments)
 
     def status(self) -> dict[str, Any]:
         """Return the status JSON."""

@@ -57,7 +57,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
     "prometheus_client": {"status.metrics"},
     "watchfiles": {"process.reload"},
-    "h11": {"status.admin", "checks.probe"},
+    "h11": {"status.http", "checks.probe"},
     "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }
 

@@ -12,6 +12,7 @@ import pytest
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.status.render import conns_json, conns_text, status_json, status_page, status_text
+from lbproxy.status.shapes import ConfigStatus, Connection, ProxyStatus, ServerStatus, Status
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ReloadView, ServerView, Snapshot
 
 NOTHING = Histogram((0,) * (len(BUCKETS) + 1), 0.0)
@@ -36,6 +37,11 @@ def server(name: str, **fields: Any) -> ServerView:
         "first_byte_seconds": NOTHING,
     }
     return ServerView(**{**values, **fields})
+
+
+def status(*servers: ServerView, **config: Any) -> Status:
+    """Return the JSON form of a process with one proxy in front of `servers`."""
+    return status_json(snapshot(*servers, **config))
 
 
 def snapshot(*servers: ServerView, **config: Any) -> Snapshot:
@@ -81,7 +87,7 @@ def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
         bytes_in_total=7,
         bytes_out_total=8,
     )
-    got = status_json(snapshot(one))
+    got = status(one)
     assert list(got) == ["version", "pid", "uptime_seconds", "generation", "config", "proxies"]
     assert list(got["config"].items()) == [
         ("file", "/etc/lbproxy/lbproxy.yaml"),
@@ -107,9 +113,24 @@ def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
     assert list(proxy["servers"]["10.4.6.11:6443"].items())[: len(expected)] == list(expected.items())
 
 
+def test_every_form_has_all_its_keys_in_order() -> None:
+    """What `shapes` promises to programs is what they get, no key less and none more."""
+    got = status(server("a"))
+    proxy = got["proxies"]["kube-apiserver"]
+    made = [
+        (Status, got),
+        (ConfigStatus, got["config"]),
+        (ProxyStatus, proxy),
+        (ServerStatus, proxy["servers"]["a"]),
+        (Connection, conns_json([CONNECTION])[0]),
+    ]
+    for form, value in made:
+        assert list(value) == list(form.__annotations__), form.__name__
+
+
 def test_status_json_survives_json() -> None:
     """The values are JSON's own, so that what the CLI gets is what the daemon rendered."""
-    got = status_json(snapshot(server("a"), last_reload_successful=False, last_reload_error="no"))
+    got = status(server("a"), last_reload_successful=False, last_reload_error="no")
     assert json.loads(json.dumps(got)) == got
 
 
@@ -144,7 +165,7 @@ def test_status_text_answers_what_runs_where_and_why_a_server_is_not_used() -> N
         bytes_in_total=1536,
         bytes_out_total=5 * 1024**3,
     )
-    first, blank, proxy, heads, up, down = status_text(snapshot(server("10.4.6.11:6443"), m3)).splitlines()
+    first, blank, proxy, heads, up, down = status_text(status(server("10.4.6.11:6443"), m3)).splitlines()
     assert first == "lbproxy 1.2.3, pid 812, up 1d 2h, generation 3, configuration /etc/lbproxy/lbproxy.yaml"
     assert blank == ""
     assert proxy == (
@@ -179,42 +200,35 @@ def test_status_text_answers_what_runs_where_and_why_a_server_is_not_used() -> N
 
 def test_status_text_columns_are_aligned() -> None:
     """The last column begins at the same place in each line of a table."""
-    text = status_text(snapshot(server("a", reason="REASON"), server("a-long-name", weight=1000, reason="REASON")))
+    text = status_text(status(server("a", reason="REASON"), server("a-long-name", weight=1000, reason="REASON")))
     assert len({line.index("REASON") for line in text.splitlines()[3:]}) == 1
 
 
 def test_status_text_says_that_no_server_is_up() -> None:
     """A proxy with nothing behind it must catch the eye."""
-    assert "NO SERVER UP OF 2" in status_text(snapshot(server("a", state="down"), server("b", state="sick")))
+    assert "NO SERVER UP OF 2" in status_text(status(server("a", state="down"), server("b", state="sick")))
 
 
 def test_status_text_shows_every_reason_of_a_failed_reload_before_the_table() -> None:
     """What is wrong with the file stands right under the first line, and what runs instead."""
-    failed = snapshot(server("a"), last_reload_successful=False, last_reload_error="f:1: x: bad\nf:2: y: bad")
+    failed = status(server("a"), last_reload_successful=False, last_reload_error="f:1: x: bad\nf:2: y: bad")
     assert status_text(failed).splitlines()[1:4] == [
         "LAST RELOAD FAILED, generation 3 stays in force:",
         "  f:1: x: bad",
         "  f:2: y: bad",
     ]
-    assert "LAST RELOAD" not in status_text(snapshot(server("a")))
-
-
-def test_text_is_the_same_from_values_and_from_json() -> None:
-    """The CLI has JSON and others have values; both print the same."""
-    values = snapshot(server("a"), server("b", state="down"))
-    assert status_text(json.loads(json.dumps(status_json(values)))) == status_text(values)
-    assert conns_text(conns_json([CONNECTION])) == conns_text([CONNECTION])
+    assert "LAST RELOAD" not in status_text(status(server("a")))
 
 
 def test_text_has_no_control_characters() -> None:
     """A reason may quote a server's answer, which must not reach a terminal as an escape or break the line."""
-    text = status_text(snapshot(server("a", reason="\x1b[2J\nrm\r\x9b1A")))
+    text = status_text(status(server("a", reason="\x1b[2J\nrm\r\x9b1A")))
     assert text.splitlines()[-1].endswith("?[2J?rm??1A")
 
 
 def test_conns_text_has_a_line_for_each_connection() -> None:
     """Ages and sizes are written for people, and one that is still being connected says so."""
-    heads, one, two = conns_text([CONNECTION, replace(CONNECTION, server="")]).splitlines()
+    heads, one, two = conns_text(conns_json([CONNECTION, replace(CONNECTION, server="")])).splitlines()
     assert heads.split() == ["PROXY", "CLIENT", "SERVER", "AGE", "IDLE", "IN", "OUT"]
     assert one.split() == ["kube-apiserver", "127.0.0.1:40000", "m1", "1h", "1m", "0.2s", "512", "B", "3.0", "MiB"]
     assert "(connecting)" in two
@@ -227,7 +241,7 @@ def test_conns_text_says_when_there_are_none() -> None:
 
 def test_text_of_no_proxies_is_the_first_line() -> None:
     """A table of nothing is not an error."""
-    assert len(status_text(replace(snapshot(), proxies=())).splitlines()) == 1
+    assert len(status_text(status_json(replace(snapshot(), proxies=()))).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -243,7 +257,7 @@ def test_text_of_no_proxies_is_the_first_line() -> None:
 )
 def test_bytes_are_written_in_binary_units(count: int, text: str) -> None:
     """Four figures at most, until the units run out."""
-    assert f"  {text}  " in status_text(snapshot(server("a", bytes_out_total=count)))
+    assert f"  {text}  " in status_text(status(server("a", bytes_out_total=count)))
 
 
 @pytest.mark.parametrize(
@@ -260,13 +274,13 @@ def test_bytes_are_written_in_binary_units(count: int, text: str) -> None:
 )
 def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
     """Nobody needs the seconds of a day."""
-    assert f"  {text}  " in status_text(snapshot(server("a", since_seconds=seconds)))
+    assert f"  {text}  " in status_text(status(server("a", since_seconds=seconds)))
 
 
 def test_page_escapes_everything_it_shows() -> None:
     """Whatever a server, a file or a name says, it is text on the page and not markup."""
     evil = '<script>alert("1")</script>&\''
-    values = snapshot(server(evil, reason=evil, state=evil), last_reload_successful=False, last_reload_error=evil)
+    values = status(server(evil, reason=evil, state=evil), last_reload_successful=False, last_reload_error=evil)
     page = status_page(values)
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#x27;") >= 5
@@ -274,7 +288,7 @@ def test_page_escapes_everything_it_shows() -> None:
 
 def test_page_shows_each_server_and_whether_something_is_wrong() -> None:
     """The page holds the rows of the table, and an alarm only when there is one."""
-    good, bad = status_page(snapshot(server("m1"))), status_page(snapshot(server("m1", state="down", reason="timeout")))
+    good, bad = status_page(status(server("m1"))), status_page(status(server("m1", state="down", reason="timeout")))
     assert 'class="alarm"' not in good
     assert '<p class="alarm">' in bad
     assert '<td class="word">m1</td>' in bad
@@ -282,9 +296,9 @@ def test_page_shows_each_server_and_whether_something_is_wrong() -> None:
 
 
 def test_rendering_imports_nothing_heavy() -> None:
-    """The CLI starts fast: neither rendering nor the control client brings in the daemon's libraries."""
+    """The CLI starts fast: neither rendering nor asking brings in the daemon's libraries."""
     code = (
-        "import sys, lbproxy.status.render, lbproxy.status.control; "
+        "import sys, lbproxy.status.render, lbproxy.status.commands; "
         "print(sorted({'asyncio', 'uvloop', 'h11', 'prometheus_client', 'yaml', 'html'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,112 @@
+"""The commands that a daemon takes on its control socket: what each is asked with, and what it answers.
+
+A `Command` is used from both ends: the CLI asks with it (`DRAIN.ask(path, {"server": "m3"})`), and the daemon binds it
+to what carries it out (`DRAIN.bind(drain)`). A new one is a line at the end of this file, and those two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Generic, TypedDict, TypeVar, cast, get_type_hints
+
+from lbproxy.errors import ControlError
+from lbproxy.status.client import call
+from lbproxy.status.shapes import Connection, Status
+
+Arguments = TypeVar("Arguments", bound=Mapping[str, object])
+Answer = TypeVar("Answer")
+
+Handler = Callable[[Mapping[str, object]], Awaitable[object]]
+"""Takes the arguments as they came, returns what goes back as JSON; an LbproxyError that it raises is the refusal."""
+
+
+class Command(Generic[Arguments, Answer]):
+    """A command by its name. `arguments` is a TypedDict of strings, numbers and booleans, all of them required."""
+
+    def __init__(self, name: str, arguments: type[Arguments]) -> None:
+        self.name = name
+        self._arguments = arguments
+
+    def ask(self, path: str, arguments: Arguments) -> Answer:
+        """Ask the daemon on control socket `path`; raises as `client.call` does."""
+        return cast("Answer", call(path, self.name, arguments))
+
+    def bind(self, do: Callable[[Arguments], Awaitable[Answer]]) -> tuple[str, Handler]:
+        """Return this command's name and what answers it, which is `do` with the arguments checked."""
+
+        async def handle(arguments: Mapping[str, object]) -> Answer:
+            return await do(self._checked(arguments))
+
+        return self.name, handle
+
+    def _checked(self, arguments: Mapping[str, object]) -> Arguments:
+        """Return `arguments` if they have the right form; others that came with them are let pass."""
+        for key, kind in get_type_hints(self._arguments).items():
+            if not isinstance(arguments.get(key), kind):
+                raise ControlError(f"command {self.name} needs {key}, of type {kind.__name__}")
+        return cast("Arguments", arguments)
+
+
+class NoArguments(TypedDict):
+    """Nothing but the command."""
+
+
+class ServerArguments(TypedDict):
+    """A server by its name, in whichever proxies have it."""
+
+    server: str
+
+
+class RebalanceArguments(TypedDict):
+    """`dry_run` only counts."""
+
+    dry_run: bool
+
+
+class StatusAnswer(TypedDict):
+    """How everything is."""
+
+    status: Status
+
+
+class ConnsAnswer(TypedDict):
+    """The open connections."""
+
+    conns: list[Connection]
+
+
+class ReloadAnswer(TypedDict):
+    """What changed, or why the reload was refused, a line each."""
+
+    applied: bool
+    lines: list[str]
+
+
+class ServerAnswer(TypedDict):
+    """Whether there is a server of that name."""
+
+    ok: bool
+
+
+class RebalanceAnswer(TypedDict):
+    """How many connections were closed, or would be, by server name."""
+
+    servers: dict[str, int]
+
+
+class UpgradeAnswer(TypedDict):
+    """The process that has taken over; `pause` is how long, in seconds, its `connections` stood still."""
+
+    pid: int
+    version: str
+    connections: int
+    pause: float
+
+
+STATUS: Final = Command[NoArguments, StatusAnswer]("status", NoArguments)
+CONNS: Final = Command[NoArguments, ConnsAnswer]("conns", NoArguments)
+RELOAD: Final = Command[NoArguments, ReloadAnswer]("reload", NoArguments)
+DRAIN: Final = Command[ServerArguments, ServerAnswer]("drain", ServerArguments)
+READY: Final = Command[ServerArguments, ServerAnswer]("ready", ServerArguments)
+REBALANCE: Final = Command[RebalanceArguments, RebalanceAnswer]("rebalance", RebalanceArguments)
+UPGRADE: Final = Command[NoArguments, UpgradeAnswer]("upgrade", NoArguments)

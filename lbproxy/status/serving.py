@@ -1,0 +1,43 @@
+"""What the admin endpoint and the control socket have in common: clients in tasks, not too many, and an end to all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from lbproxy.tasks import Tasks
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+"""Converses with one client to the end; its connection is cut after that."""
+
+
+class Clients:
+    """The clients of one listening socket, at most `limit` at a time; each is served in a task called `name`."""
+
+    def __init__(self, serve: Serve, tasks: Tasks, name: str, limit: int) -> None:
+        self._serve = serve
+        self._tasks = tasks
+        self._name = name
+        self._limit = limit
+        self._serving: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._serving)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Called by the listening socket for each client: serve it, or cut it if there are enough."""
+        if len(self._serving) >= self._limit:
+            writer.transport.abort()
+            return
+        task = self._tasks.spawn(self._serve(reader, writer), self._name)
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        # Here and not in a finally of the task: one that is cancelled before its first step runs no finally
+        task.add_done_callback(lambda _: writer.transport.abort())
+
+    async def close(self) -> None:
+        """Cut everybody off, and wait until all are gone."""
+        serving = [task for task in self._serving if task is not asyncio.current_task()]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
