@@ -10,10 +10,8 @@ import argparse
 import gc
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from lbproxy import __version__
 from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE
@@ -224,15 +222,13 @@ def _control(args: argparse.Namespace) -> str:
 
 
 def _control_of(file: str) -> str:
-    from lbproxy.config.load import load
+    """Return what `file` says, which may be broken: the daemon runs on, and is the one to say what is wrong with it."""
+    from lbproxy.config.load import control_of
 
     try:
-        return load(file).control
-    except ConfigError as error:
-        # The daemon runs on although its file has been broken since, and it is the one to say what is wrong with it.
-        try:
-            text = Path(file).read_text(errors="replace")
-        except OSError:
-            raise NoDaemonError(f"cannot look up the daemon: {error}") from None
-        found = re.search(r"^control:[ \t]*([^\s#'\"]+|'[^'\n]*'|\"[^\"\n]*\")", text, re.MULTILINE)
-        return found[1].strip("'\"") if found else DEFAULT_CONTROL
+        control = control_of(file)
+    except OSError as error:
+        raise NoDaemonError(f"cannot look up the daemon: {file}: cannot be read: {error.strerror}") from None
+    if control is None:
+        print(f"lbproxy: {file} cannot be read up to `control`, asking {DEFAULT_CONTROL}", file=sys.stderr)
+    return control or DEFAULT_CONTROL

@@ -14,8 +14,8 @@ from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
 from lbproxy.config import rules
-from lbproxy.config.model import Address, Config, ServerConfig
-from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse
+from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, ServerConfig
+from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse, peek
 from lbproxy.config.report import Report, item, quoted, under
 from lbproxy.config.scalars import expects, members, read, required
 
@@ -50,6 +50,15 @@ def loads(text: str, file: str) -> Config:
     """
     report = Report(file)
     return _done(_config(text, report), report)
+
+
+def control_of(path: str) -> str | None:
+    """Return `control` of the file at `path`, which may be broken after it, or anything else be wrong with it.
+
+    None where the file is broken before it. Raises OSError.
+    """
+    control = peek(_file(path).decode(errors="replace"), "control")
+    return DEFAULT_CONTROL if control == "" else control
 
 
 def _done(config: Config | None, report: Report) -> Config:

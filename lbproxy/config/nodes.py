@@ -17,6 +17,7 @@ from yaml.events import (
     Event,
     MappingEndEvent,
     MappingStartEvent,
+    NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
@@ -99,6 +100,22 @@ def parse(text: str, report: Report) -> Node | None:
     return None
 
 
+def peek(text: str, key: str) -> str | None:
+    """Return the scalar at `key` on the top level of a document, of which all that follows may be broken.
+
+    Empty where there is none; None where the document is broken before that can be told.
+    """
+    try:
+        events = yaml.parse(text, Loader=_LOADER)
+        if isinstance(next(event for event in events if isinstance(event, NodeEvent)), MappingStartEvent):
+            for name, value in _Builder(events, Report("")).entries("", 0):
+                if name.text == key:
+                    return value.text if isinstance(value, Scalar) else ""
+    except (yaml.YAMLError, ValueError, OverflowError, StopIteration, _TooDeep):
+        return None
+    return ""
+
+
 def _document(events: Iterator[Event], report: Report) -> Node | None:
     root: Node | None = None
     for event in events:
@@ -128,7 +145,7 @@ class _Builder:
         refused = self._refused(event, path)
         node: Node
         if isinstance(event, MappingStartEvent):
-            node = Block(line, tuple(self._entries(path, depth)))
+            node = Block(line, tuple(self.entries(path, depth)))
         elif isinstance(event, SequenceStartEvent):
             node = Items(line, tuple(self._items(path, depth)))
         elif isinstance(event, ScalarEvent):
@@ -159,7 +176,8 @@ class _Builder:
             yield self.node(event, item(path, index), depth + 1)
             index += 1
 
-    def _entries(self, path: str, depth: int) -> Iterator[tuple[Scalar, Node]]:
+    def entries(self, path: str, depth: int) -> Iterator[tuple[Scalar, Node]]:
+        """Take the events of a mapping that has begun, to its end; yields each entry as soon as it is whole."""
         first: dict[str, int] = {}
         while not isinstance(event := next(self.events), MappingEndEvent):
             key = self.node(event, path, depth + 1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lbproxy import __version__
+from lbproxy.config.model import DEFAULT_CONTROL
 from tests.support.clients import connect, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.ports import free_port
@@ -175,6 +176,17 @@ def test_a_configuration_file_that_cannot_be_read_leads_to_no_daemon(tmp_path: P
     assert str(tmp_path / "none") in only_line(done.stderr)
 
 
+def test_a_file_that_is_broken_before_control_leads_to_the_default(tmp_path: Path) -> None:
+    """Which may not be where its daemon is, so it is said."""
+    file = tmp_path / "broken.yaml"
+    file.write_text(f"proxies: [\ncontrol: {tmp_path}/control.sock\n")
+    done = lbproxy("status", "-c", str(file))
+    assert done.returncode == 3
+    said, failed = done.stderr.splitlines()
+    assert said == f"lbproxy: {file} cannot be read up to `control`, asking {DEFAULT_CONTROL}"
+    assert DEFAULT_CONTROL in failed
+
+
 def test_the_daemon_is_found_by_each_way_in_its_order(daemon: Daemon, good: Path, tmp_path: Path) -> None:
     """--control on either side, else $LBPROXY_CONTROL, else `control` of -c FILE on either side."""
     path, wrong = daemon.control, str(tmp_path / "wrong.sock")
@@ -265,7 +277,7 @@ def test_reload_prints_what_changed_and_why_it_was_refused() -> None:
             assert done.returncode == 0
             assert f"p: server {two.address} added" in done.stdout.splitlines()
             path = daemon.control
-            daemon.file.write_text(f"proxies: [\ncontrol: {path}\n")
+            daemon.file.write_text(f"control: {path}\nproxies: [\n")
             done = lbproxy("reload", "-c", str(daemon.file))
             assert (done.returncode, done.stdout) == (1, "")
             assert str(daemon.file) in done.stderr

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbproxy.config import nodes
-from lbproxy.config.load import load, loads
-from lbproxy.config.model import Address, Config, HealthConfig, ProxyConfig, ServerConfig
+from lbproxy.config.load import control_of, load, loads
+from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.errors import ConfigError
 from tests.unit.config.strategies import configs, written
 
@@ -156,6 +156,19 @@ def test_files_that_are_named_must_be_readable_when_a_file_is_loaded(tmp_path: P
     assert problems(file) == [f":1: proxies.a.health.ca_file: cannot be read: No such file or directory: '{ca}'"]
     ca.touch()
     assert load(str(file)) == loads(text, "f")
+
+
+def test_the_control_socket_is_found_in_a_file_with_mistakes(tmp_path: Path) -> None:
+    """The CLI looks for the daemon with it, which runs on although its file has been broken since."""
+    file = tmp_path / "f"
+    file.write_text("wokers: 1\ncontrol: /run/a\nproxies: \xff[")
+    assert control_of(str(file)) == "/run/a"
+    file.write_text("wokers: 1\n")
+    assert control_of(str(file)) == DEFAULT_CONTROL
+    file.write_text("]")
+    assert control_of(str(file)) is None
+    with pytest.raises(OSError, match="a directory"):
+        control_of(str(tmp_path))
 
 
 def test_a_text_is_named_as_the_caller_says() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.config import nodes
-from lbproxy.config.nodes import MOST_BYTES, MOST_DEPTH, Block, Items, Node, Refused, Scalar, parse
+from lbproxy.config.nodes import MOST_BYTES, MOST_DEPTH, Block, Items, Node, Refused, Scalar, parse, peek
 from lbproxy.config.report import Report
 
 
@@ -104,3 +104,32 @@ def test_no_text_raises(loader: type, text: str) -> None:
     error = report.error()
     assert root is not None or error is not None
     assert error is None or len(str(error).splitlines()) == len(error.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("control: /a\n", "/a"),
+        ("workers: 9\ncontrol: '/a b' # here\nproxies: [\n", "/a b"),
+        ("proxies: &x {p: [1, {control: /no}]}\ncontrol: /a\nb: 1\n\t", "/a"),
+        ("workers: 1\n", ""),
+        ("p: {control: /no}\n", ""),
+        ("control:\n", ""),
+        ("control: [/no]\n", ""),
+        ("- control\n- /no\n", ""),
+        ("control\n", ""),
+        ("proxies: [\ncontrol: /no\n", None),
+        ("\tcontrol: /no\n", None),
+        (f"a: {'[' * 99}\ncontrol: /no\n", None),
+        ("", None),
+    ],
+)
+def test_a_key_is_found_before_the_place_where_a_file_is_broken(text: str, found: str | None) -> None:
+    """Only on the top level; empty is what a whole file without it gives, None what nothing can be said of."""
+    assert peek(text, "control") == found
+
+
+@given(st.text(st.sampled_from("ab:[]{}-'\"#&*!\n\t \\\0"), max_size=30))
+def test_peeking_at_anything_is_harmless(text: str) -> None:
+    """It is done to files of which nothing is known but that they are broken."""
+    assert isinstance(peek(text, "a"), str | None)
