@@ -27,6 +27,7 @@ from lbproxy.status.render import status_json
 from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
 from lbproxy.tasks import Tasks
 from tests.support.clients import connect
+from tests.support.need import need
 from tests.support.ports import free_port
 from tests.support.wait import FACTOR, until
 
@@ -124,6 +125,7 @@ def daemon() -> Iterator[Daemon]:
 
 def curl(daemon: Daemon, path: str, *options: str) -> tuple[int, str, str]:
     """Ask for `path`; returns the status, the head and the body."""
+    need("curl")
     done = subprocess.run(
         [
             "curl",

@@ -23,6 +23,7 @@ from lbproxy.net.poller import Poller
 from lbproxy.process.app import App
 from tests.support.clients import connect, flood, greeting, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
+from tests.support.need import need
 from tests.support.ports import free_port, free_ports, listening
 from tests.support.servers import Echo
 from tests.support.wait import until
@@ -223,6 +224,7 @@ def test_equal_servers_are_ordered_by_the_node_id_in_force(serve: Serve, echoes:
 
 def test_an_address_is_replaced_and_the_connections_of_the_old_one_live(serve: Serve, echoes: list[Echo]) -> None:
     """What came in by a door does not leave with it."""
+    need("ipv6")
     daemon = serve(one_proxy(echoes[:1]))
     old, new = daemon.port, free_port()
     client, _ = held(old)

@@ -18,6 +18,7 @@ from lbproxy.net import sockets as socks
 from lbproxy.net import syscalls
 from lbproxy.proxy import listener as listeners
 from lbproxy.proxy.listener import ConnectionLimit, Listener
+from tests.support.need import need
 from tests.support.ports import free_port
 from tests.unit.relay.hand import Bench, ended
 
@@ -248,6 +249,7 @@ def test_a_port_that_is_taken_is_refused_with_one_line(house: House) -> None:
 
 def test_ipv6_leaves_the_same_port_of_ipv4_free(bench: Bench) -> None:
     """`[::]:6443` does not take 0.0.0.0:6443 with it."""
+    need("ipv6")
     port = free_port()
     first = bench.keep(socks.listen("p", Address("::", port)))  # type: ignore[arg-type]
     second = bench.keep(socks.listen("p", Address("0.0.0.0", port)))  # type: ignore[arg-type]

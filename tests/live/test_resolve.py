@@ -32,7 +32,7 @@ class Named(Daemon):
 
     def prepare(self) -> None:
         """Run in a mount namespace of its own; the machine's files are not touched."""
-        need("netns", "unshare", "mount")
+        need("mounts", "unshare", "mount")
         super().prepare()
         self.write(self._hosts)
         (self.dir / "nsswitch.conf").write_text("hosts: files dns\n" if self._dns else "hosts: files\n")
@@ -117,7 +117,7 @@ def test_every_address_of_a_name_is_tried(echoes: list[Echo]) -> None:
 
 def test_a_name_server_that_does_not_answer_holds_up_nobody(echoes: list[Echo]) -> None:
     """Neither the start, nor a connection, nor a reload, nor the stop."""
-    need("ip")
+    need("netns", "ip")
     namespace = Namespace()
     try:
         with namespace.inside():

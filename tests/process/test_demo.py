@@ -17,6 +17,7 @@ from typing import Self
 import pytest
 
 from tests.support.clients import connect, get, receive_all
+from tests.support.need import need
 from tests.support.wait import FACTOR, until
 
 WAIT = 20 * FACTOR
@@ -28,6 +29,8 @@ class Demo:
     def __init__(self, tmp_path: Path, terminal: bool) -> None:
         self.tmp_path = tmp_path
         self.output = ""
+        if terminal:
+            need("pty")
         self.ours, self.theirs = pty.openpty() if terminal else os.pipe()
         self.terminal = terminal
 

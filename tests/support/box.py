@@ -40,7 +40,7 @@ class Box:
         self.binds = dict(binds or {})
 
     def __enter__(self) -> Self:
-        need("systemd-analyze", "netns")
+        need("systemd-analyze", "box")
         self._state = tempfile.mkdtemp(prefix=f"lbproxy-box-{os.getpid()}-")
         options = [f"--bind={source}:{target}" for source, target in self.binds.items()]
         if self.layer:

@@ -4,6 +4,7 @@
 #   box.sh up   STATE [--layer=DIR] [--bind=SRC:DST]...   boot; STATE is a directory for its pid, log and mounts
 #   box.sh exec STATE CMD...                              run CMD inside, in all namespaces but that of the network
 #   box.sh down STATE                                     kill its PID 1, remove its cgroup and STATE
+#   box.sh can                                            try whether this machine allows it
 #
 # Needs root with CAP_SYS_ADMIN, overlayfs, systemd, util-linux. The network is this machine's: servers and clients of a
 # test stand outside. What is written inside lands in a tmpfs that dies with the mount namespace; the kernel reaps
@@ -118,5 +119,13 @@ cmd_down() {
   rm -rf --one-file-system "$st"
 }
 
+cmd_can() {
+  unshare --mount --cgroup --pid --fork "$BASH" -ec '
+    export LIBMOUNT_UTAB=/tmp/utab
+    mount -t tmpfs box /tmp; mkdir /tmp/up /tmp/work /tmp/root /tmp/cgroup
+    mount -t overlay overlay -o lowerdir=/,upperdir=/tmp/up,workdir=/tmp/work /tmp/root
+    mount -t cgroup2 cgroup2 /tmp/cgroup; mkdir "/tmp/cgroup/$0"; rmdir "/tmp/cgroup/$0"' "lbproxy-box-$$"
+}
+
 command=$1; shift
-case $command in up|init|down) "cmd_$command" "$@";; exec) cmd_exec "$@";; *) sed -n 2,7p "$0"; exit 2;; esac
+case $command in up|init|exec|down|can) "cmd_$command" "$@";; *) sed -n 2,8p "$0"; exit 2;; esac

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -16,33 +18,40 @@ PACKAGES = {
     "etcdctl": "etcd-client",
     "haproxy": "haproxy",
     "ip": "iproute2",
+    "mount": "mount",
     "nft": "nftables",
     "nginx": "nginx",
     "nginx-stream": "libnginx-mod-stream",
+    "openssl": "openssl",
     "prlimit": "util-linux",
+    "setpriv": "util-linux",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }
-"""The Debian package that brings each program (.ci/packages lists them all)."""
+"""The Debian package that brings each program (.ci/packages lists them all); nginx-stream is nginx' stream module."""
 
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+BOX = Path(__file__).with_name("box.sh")
 
 missing: set[str] = set()
 """Packages that would have run a skipped test; conftest prints them at the end."""
 
 
-def need(*programs: str) -> None:
-    """Skip the running test, or fail it in CI, unless every one of `programs` is there.
-
-    Beside names of programs: `netns` (may make network namespaces) and `nginx-stream` (nginx' stream module).
-    """
-    for name in programs:
-        if name == "netns":
-            if not _may_unshare():
-                _lacks("network namespaces need root (CAP_SYS_ADMIN)")
-        elif not (STREAM_MODULE.exists() if name == "nginx-stream" else find(name)):
-            package = PACKAGES.get(name, name)
-            missing.add(package)
-            _lacks(f"{name} is not installed (Debian package {package})")
+def need(*things: str) -> None:
+    """Skip the running test, or fail it in CI, unless every one of `things` is there: keys of PACKAGES or of RIGHTS."""
+    lacking = []
+    for thing in things:
+        if thing in RIGHTS:
+            may, reason = RIGHTS[thing]
+            if not may():
+                lacking.append(reason)
+        elif not (STREAM_MODULE.exists() if thing == "nginx-stream" else find(thing)):
+            missing.add(PACKAGES[thing])
+            lacking.append(f"{thing} is not installed (Debian package {PACKAGES[thing]})")
+    if lacking and os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have everything: {'; '.join(lacking)}")
+    if lacking:
+        pytest.skip("; ".join(lacking))
 
 
 def find(program: str) -> str | None:
@@ -50,12 +59,41 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
-def _may_unshare() -> bool:
-    unshare = find("unshare")
-    return unshare is not None and subprocess.run([unshare, "--net", "true"], capture_output=True).returncode == 0
+def _works(*command: str | Path) -> Callable[[], bool]:
+    """Return what tells whether `command` exits with 0; it is run once."""
+
+    @functools.cache
+    def works() -> bool:
+        return bool(find(str(command[0]))) and subprocess.run(command, capture_output=True).returncode == 0
+
+    return works
 
 
-def _lacks(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have everything: {reason}")
-    pytest.skip(reason)
+@functools.cache
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def _has_terminals() -> bool:
+    try:
+        ours, theirs = os.openpty()
+    except OSError:
+        return False
+    os.close(ours)
+    os.close(theirs)
+    return True
+
+
+RIGHTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "box": (_works("bash", BOX, "can"), "a systemd of one's own needs root, overlayfs and cgroup2"),
+    "ipv6": (_has_ipv6, "there is no IPv6 on the loopback interface"),
+    "mounts": (_works("unshare", "--mount", "mount", "--bind", "/", "/"), "mounts need root (CAP_SYS_ADMIN)"),
+    "netns": (_works("unshare", "--net", "true"), "network namespaces need root (CAP_SYS_ADMIN)"),
+    "pty": (_has_terminals, "there are no pseudo terminals (/dev/ptmx)"),
+}
+"""What else a test may need: whether it is there, and what to say if it is not."""

@@ -17,6 +17,7 @@ from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import Proxy, Shared
+from tests.support.need import need
 from tests.unit.relay.hand import Bench, ended, stuff, take
 from tests.unit.scene import Unwatched
 
@@ -43,6 +44,7 @@ def test_nothing_is_nothing() -> None:
 
 def test_whatever_listens_is_a_listener(bench: Bench) -> None:
     """From the store or from a socket unit, under any name; IPv6 too."""
+    need("ipv6")
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
         four = bench.listen()
         inherited = from_fds({"listener-x": [dup(four)], "lbproxy.socket": [dup(six)]})

@@ -13,6 +13,7 @@ import pytest
 from lbproxy.config.model import Address, Keepalive
 from lbproxy.errors import BindError
 from lbproxy.net import sockets as socks
+from tests.support.need import need
 from tests.support.ports import free_port, free_ports, listening
 
 
@@ -37,6 +38,8 @@ def test_a_socket_address_is_shown_as_it_is_written_in_the_configuration(host: s
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_listener_has_what_its_connections_inherit(host: str) -> None:
     """Set once, it costs nothing on each connection."""
+    if ":" in host:
+        need("ipv6")
     with contextlib.closing(socks.listen("p", Address(host, free_port()))) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -17,6 +17,7 @@ import uvloop
 
 from lbproxy.net import plain, syscalls
 from lbproxy.net.contract import BUFFER, MOST_EVENTS
+from tests.support.need import need
 from tests.unit.relay.hand import Bench, reset, stuff, take
 
 IN, OUT = 1, 4
@@ -104,6 +105,8 @@ def test_one_poll_tells_of_so_many_descriptors_at_most(form: ModuleType, bench: 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.23.4.205", "::1"])
 def test_a_connection_is_accepted_with_the_address_of_its_peer(form: ModuleType, bench: Bench, host: str) -> None:
     """Non-blocking, closed when a program is started, and without waiting when there is none."""
+    if ":" in host:
+        need("ipv6")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = bench.keep(socket.create_server((host, 0), family=family))
     listener.setblocking(False)
@@ -131,6 +134,8 @@ def test_a_listener_that_is_closed_accepts_nothing(form: ModuleType) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_connect_is_begun_and_not_waited_for(form: ModuleType, bench: Bench, host: str) -> None:
     """The socket is non-blocking and has TCP_NODELAY."""
+    if ":" in host:
+        need("ipv6")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = bench.keep(socket.create_server((host, 0), family=family))
     sock = form.connect(family, listener.getsockname())
