@@ -68,10 +68,9 @@ def test_source_sends_the_pattern_and_sink_counts_it() -> None:
 @pytest.mark.parametrize("server", [Resetting(), Resetting(after_data=True)], ids=["at once", "after data"])
 def test_resetting_resets(server: Server) -> None:
     """The client sees a reset and not an end of file."""
-    with server, connect(server.port) as client:
+    with server, pytest.raises(ConnectionResetError), connect(server.port) as client:
         client.sendall(b"x")
-        with pytest.raises(ConnectionResetError):
-            client.recv(1)
+        client.recv(1)
 
 
 def test_cut_resets_what_is_open() -> None:
