@@ -118,7 +118,7 @@ class Proxy:
             self._poller.timers.drop(self._rebalancer)
             self._rebalancer = self._new_rebalancer()
             self._poller.at(self._rebalancer, self._poller.now)
-        added, removed = backend.pool.reconcile(settings, node_id, self._poller.now)
+        added, _ = backend.pool.reconcile(settings, node_id, self._poller.now)
         if added:
             self.sessions.welcome_back(added)
         if _without_places(settings) != _without_places(old):
@@ -128,7 +128,8 @@ class Proxy:
                 self._monitors[server] = self._shared.monitor(backend, server)
             elif settings.health != old.health or server.settings.down != down[server]:
                 self._monitors[server].check()
-        for server in removed:  # and not before those added have their addresses: its clients may turn to them
+        for server in self._monitors.keys() - set(backend.pool.servers):
+            # Now that those added have their addresses: its clients may turn to them.
             self._monitors.pop(server).stop()
             self.retire(server)
 

@@ -421,6 +421,40 @@ def test_a_start_that_fails_leaves_nothing_bound() -> None:
         assert free not in listening()
 
 
+def test_a_reload_that_fails_half_way_is_completed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration is in force when all of it is done: the same file again is not "no change"."""
+    first, second = free_ports(2)
+    before = loads(f"proxies: {{p: {{listen: ['127.0.0.1:{first}'], servers: ['127.0.0.1:1', '127.0.0.1:2']}}}}", "x")
+    after = loads(
+        f"proxies: {{p: {{listen: ['127.0.0.1:{first}'], servers: ['127.0.0.1:2', '127.0.0.1:3']}}, "
+        f"q: {{listen: ['127.0.0.1:{second}'], servers: ['127.0.0.1:4']}}}}", "x",
+    )  # fmt: skip
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    async def run() -> tuple[list[str], list[list[str]], set[int]]:
+        with closing(Poller(asyncio.get_running_loop())) as poller:
+            app = App(before, poller)
+            await app.prepare()
+            await app.serve()
+            with monkeypatch.context() as patch:
+                patch.setattr("lbproxy.process.app.Monitor", fails)
+                with pytest.raises(RuntimeError, match="injected"):
+                    await app.apply(after)
+            lines = await app.apply(after)
+            view = (await app.snapshot()).proxies
+            open_ports = listening() & {first, second}
+            await app.stop(0)
+            return lines, [[server.name for server in proxy.servers] for proxy in view], open_ports
+
+    with asyncio.Runner() as runner:
+        lines, servers, open_ports = runner.run(run())
+    assert "q: proxy added" in lines
+    assert servers == [["127.0.0.1:2", "127.0.0.1:3"], ["127.0.0.1:4"]]
+    assert open_ports == {first, second}
+
+
 def test_what_was_inherited_and_is_not_configured_any_more_is_closed() -> None:
     """A port that listens where nobody accepts would have its clients wait for ever."""
     kept, gone = free_ports(2)
