@@ -91,11 +91,12 @@ class App:
         self._bind(config)
         # From here on nothing fails and nothing waits: no client ever meets half of a configuration.
         self._known = known
+        node = node_id(config)
         for name, settings in config.proxies.items():
             if name in self._proxies.named:
-                self._proxies.named[name].reconcile(settings, node_id(config))
+                self._proxies.named[name].reconcile(settings, node)
             else:
-                self._proxies.open(name, settings, node_id(config))
+                self._proxies.open(name, settings, node)
         self._listen(config)
         self._proxies.keep(config.proxies)
         self._config = config
