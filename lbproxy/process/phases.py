@@ -128,11 +128,12 @@ class Life:
         then = TABLE[event][self.phase]
         if not isinstance(then, Phase):
             raise OutOfTurnError(f"bug: {event.value}, while {self.phase.value}")
-        self.phase = then
-        for phase, limit in self._limits:
-            if phase is then:
-                limit.reschedule(0)
-        self._wake()
+        if then is not self.phase:
+            self.phase = then
+            for phase, limit in self._limits:
+                if phase is then:
+                    limit.reschedule(0)
+            self._wake()
 
     @asynccontextmanager
     async def turn(self, event: Event) -> AsyncIterator[None]:

@@ -202,6 +202,31 @@ def test_a_phase_that_comes_breaks_off_what_lasts_until_it() -> None:
     run(story)
 
 
+def test_a_third_signal_changes_nothing() -> None:
+    """An operator who loses patience presses again while the second one is being obeyed."""
+
+    async def story() -> None:
+        life = serving()
+        life.hear(Event.STOP)
+
+        async def stop() -> None:
+            async with life.until(Phase.CUTTING):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await settle()
+
+        task = asyncio.create_task(stop())
+        await settle()
+        for _ in range(5):
+            life.hear(Event.STOP)
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await task
+
+    run(story)
+
+
 def test_an_event_that_cannot_be_is_a_bug() -> None:
     """It is said with the phase it came in, and changes nothing."""
     life = Life()
