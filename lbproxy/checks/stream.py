@@ -151,18 +151,20 @@ class Stream:
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_reader(self._sock, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_reader(self._sock)
+        await self._until(loop.add_reader, loop.remove_reader)
 
     async def _writable(self) -> None:
         loop = asyncio.get_running_loop()
+        await self._until(loop.add_writer, loop.remove_writer)
+
+    async def _until(
+        self,
+        watch: Callable[[socket.socket, Callable[[], None]], None],
+        unwatch: Callable[[socket.socket], bool],
+    ) -> None:
         ready = asyncio.Event()
-        loop.add_writer(self._sock, ready.set)
+        watch(self._sock, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_writer(self._sock)
+            unwatch(self._sock)
