@@ -7,10 +7,9 @@ of proxies, servers and addresses means nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
-from lbproxy.config.model import Address, Config, ProxyConfig, ServerConfig
+from lbproxy.config.model import Address, Config, ProxyConfig, Record, ServerConfig
 from lbproxy.config.scalars import write
 
 RESTART = ("workers", "control")
@@ -97,9 +96,6 @@ class Plan:
     settings: tuple[Setting, ...]
     restart_needed: tuple[Setting, ...]
 
-    def __bool__(self) -> bool:
-        return bool(self.proxies or self.moved or self.settings or self.restart_needed)
-
     def lines(self) -> list[str]:
         """Return every change in words, a line each, or the one line `no change`."""
         lines = [line for proxy in self.proxies for line in proxy.lines()]
@@ -143,24 +139,20 @@ def _proxy(name: str, old: Config, new: Config, before: dict[Address, str], afte
     )
 
 
-def _settings(old: Any, new: Any, prefix: str = "", skip: tuple[str, ...] = ()) -> Iterator[Setting]:
+def _settings(old: Record, new: Record, prefix: str = "", skip: tuple[str, ...] = ()) -> Iterator[Setting]:
     """Yield the keys of two values of one class that differ, those of nested mappings dotted."""
     for name in (field.name for field in fields(new) if field.name not in skip):
         was, now = getattr(old, name), getattr(new, name)
         if was == now:
             continue
-        if _is_record(was) and _is_record(now):
+        if isinstance(was, Record) and isinstance(now, Record):
             yield from _settings(was, now, f"{prefix}{name}.")
         else:
             yield Setting(prefix + name, _shown(was), _shown(now))
 
 
-def _is_record(value: Any) -> bool:
-    return is_dataclass(value) and not isinstance(value, Address)
-
-
-def _shown(value: Any) -> str:
-    if not _is_record(value):
+def _shown(value: object) -> str:
+    if not isinstance(value, Record):
         return write(value)
     keys = ((f.name, getattr(value, f.name)) for f in fields(value))
     return f"{{{', '.join(f'{key}: {write(each)}' for key, each in keys if each is not None)}}}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from lbproxy.config import rules
-from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, ServerConfig
+from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, Record, ServerConfig
 from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse, peek
 from lbproxy.config.report import Report, item, quoted, under
 from lbproxy.config.scalars import expects, members, read, required
@@ -62,10 +62,9 @@ def control_of(path: str) -> str | None:
 
 
 def _done(config: Config | None, report: Report) -> Config:
-    if error := report.error():
-        raise error
-    if config is None:
-        raise AssertionError("nothing was read and nothing reported")
+    """Return `config`, or raise what is wrong with the file; it is None only if something is."""
+    if config is None or not report.clean:
+        raise report.error()
     return config
 
 
@@ -107,7 +106,7 @@ class _Walk:
     def __init__(self, report: Report) -> None:
         self._report = report
 
-    def value(self, hint: Any, node: Node, path: str) -> Any:
+    def value(self, hint: object, node: Node, path: str) -> object:
         """Return what `node` holds where `hint` is expected."""
         hint = required(hint)
         if isinstance(node, Refused):
@@ -120,12 +119,12 @@ class _Walk:
             return self._mapping(get_args(hint)[0], get_args(hint)[1], node, path)
         if hint is ServerConfig and isinstance(node, Scalar):
             address = self._scalar(Address, node, path)
-            return _BAD if address is _BAD else ServerConfig(address=address)
-        if is_dataclass(hint) and hint is not Address:
+            return ServerConfig(address=address) if isinstance(address, Address) else _BAD
+        if isinstance(hint, type) and issubclass(hint, Record):
             return self._record(hint, node, path)
         return self._scalar(hint, node, path)
 
-    def _record(self, cls: Any, node: Node, path: str) -> Any:
+    def _record(self, cls: type, node: Node, path: str) -> object:
         if not isinstance(node, Block):
             return self._bad(node, path, "must be a mapping of keys", got=True)
         hints = members(cls)
@@ -151,7 +150,7 @@ class _Walk:
         near = get_close_matches(key, keys, 1) if len(key) < 40 and not self._report.full else []
         return f", did you mean {near[0]!r}?" if near else ""
 
-    def _list(self, hint: Any, node: Node, path: str) -> Any:
+    def _list(self, hint: object, node: Node, path: str) -> object:
         if isinstance(node, Scalar) and hint is not ServerConfig:
             node = Items(node.line, (node,))  # a single address needs no list
         if not isinstance(node, Items):
@@ -165,7 +164,7 @@ class _Walk:
             values.append(None if value is _BAD else value)
         return tuple(values)
 
-    def _mapping(self, name_hint: Any, hint: Any, node: Node, path: str) -> Any:
+    def _mapping(self, name_hint: object, hint: object, node: Node, path: str) -> object:
         if not isinstance(node, Block):
             return self._bad(node, path, "must be a mapping of names", got=True)
         if not node.entries:
@@ -180,7 +179,7 @@ class _Walk:
                 values[name] = value
         return values
 
-    def _scalar(self, hint: Any, node: Node, path: str) -> Any:
+    def _scalar(self, hint: object, node: Node, path: str) -> object:
         if not isinstance(node, Scalar):
             return self._bad(node, path, f"must be {expects(hint)}", got=True)
         try:

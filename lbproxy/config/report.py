@@ -70,10 +70,13 @@ class Report:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return 0
 
-    def error(self) -> ConfigError | None:
-        """Return all problems in file order as one error, None if there are none."""
-        if not self._problems:
-            return None
+    @property
+    def clean(self) -> bool:
+        """Tell whether no problem is known."""
+        return not self._problems
+
+    def error(self) -> ConfigError:
+        """Return all problems in file order as one error."""
         ordered = sorted(self._problems, key=lambda p: p.line)
         if len(ordered) > MOST:
             ordered[MOST:] = [Problem(self.file, 0, "", f"{len(ordered) - MOST} more problems are not shown")]

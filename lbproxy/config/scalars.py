@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import types
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 from lbproxy.config.address import read_address
 from lbproxy.config.model import Address, Duration, Literally, Text, Whole
@@ -26,12 +26,12 @@ _UNITS = {"h": 3600, "m": 60, "s": 1, "": 1}
 
 
 @cache
-def members(cls: type) -> dict[str, Any]:
+def members(cls: type) -> dict[str, object]:
     """Return the keys of a dataclass of the model with their type hints, constraints included."""
     return get_type_hints(cls, include_extras=True)
 
 
-def required(hint: Any) -> Any:
+def required(hint: object) -> object:
     """Return `hint` without `| None`."""
     if get_origin(hint) in (Union, types.UnionType):
         rest = [each for each in get_args(hint) if each is not type(None)]
@@ -39,7 +39,7 @@ def required(hint: Any) -> Any:
     return hint
 
 
-def constraint(hint: Any) -> Any:
+def constraint(hint: object) -> object:
     """Return what a scalar may hold, as something to match on.
 
     One of the model's constraints, a tuple of the words allowed, a list of alternative hints, or, where the type
@@ -47,15 +47,17 @@ def constraint(hint: Any) -> Any:
     """
     origin = get_origin(hint)
     if origin is Annotated:
-        return hint.__metadata__[0]
+        return get_args(hint)[1]
     if origin is Literal:
         return get_args(hint)
     if origin in (Union, types.UnionType):
         return list(get_args(hint))
-    return {bool: False, Address: Address("", 0)}.get(hint, hint)
+    if hint is Address:
+        return Address("", 0)
+    return False if hint is bool else hint
 
 
-def read(hint: Any, text: str) -> Any:
+def read(hint: object, text: str) -> object:
     """Return what `text` means where `hint` is expected; raises ValueError with what must be instead."""
     hint = required(hint)
     match constraint(hint):
@@ -83,7 +85,7 @@ def read(hint: Any, text: str) -> Any:
     raise ValueError(f"must be {expects(hint)}, got {quoted(text)}")
 
 
-def write(value: Any) -> str:
+def write(value: object) -> str:
     """Return the text that `read` takes for `value`, which is a duration if it is a float; `none` for None."""
     if value is None:
         return "none"
@@ -105,7 +107,7 @@ def duration(seconds: float) -> str:
     return f"{seconds}s"
 
 
-def expects(hint: Any) -> str:
+def expects(hint: object) -> str:
     """Return what a value of `hint` must be, in words."""
     match constraint(required(hint)):
         case Whole(low, high):

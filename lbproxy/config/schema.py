@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, get_args, get_origin
+from dataclasses import MISSING, fields
+from functools import cache
+from itertools import pairwise
+from typing import get_args, get_origin
 
-from lbproxy.config.model import Address, Config, Duration, Literally, ServerConfig, Text, Whole
+from lbproxy.config import model
+from lbproxy.config.model import Address, Config, Duration, Literally, Record, ServerConfig, Text, Whole
 from lbproxy.config.scalars import DURATION, constraint, members, required, write
 
-Schema = dict[str, Any]
+Schema = dict[str, object]
 
 _PORT = "[1-9][0-9]{0,4}"
 _IP = r"([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])"
@@ -34,21 +39,36 @@ def render() -> str:
     return json.dumps(schema(), indent=2) + "\n"
 
 
-def _record(cls: Any) -> Schema:
+@cache
+def descriptions() -> Mapping[tuple[str, str], str]:
+    """Return what the model says of each key, by class and name: the text below it, which only its source has."""
+    return {
+        (cls.name, key.id): text
+        for cls in ast.parse(inspect.getsource(model)).body
+        if isinstance(cls, ast.ClassDef)
+        for field, below in pairwise(cls.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
+        if isinstance(key := field.target, ast.Name) and isinstance(below.value, ast.Constant)
+        if isinstance(text := below.value.value, str)
+    }
+
+
+def _record(cls: type) -> Schema:
     hints = members(cls)
-    keys = {}
+    keys: dict[str, Schema] = {}
     needed = []
     for each in fields(cls):
-        keys[each.name] = _value(hints[each.name])
+        description = {"description": descriptions()[cls.__name__, each.name]}
+        keys[each.name] = description | _value(hints[each.name]) | description  # first, and instead of the value's own
         if each.default is not MISSING and each.default is not None and each.default != "":
-            keys[each.name] = {**keys[each.name], "default": _plain(each.default)}
+            keys[each.name]["default"] = _plain(each.default)
         elif each.default is MISSING and each.default_factory is MISSING:
             needed.append(each.name)
     found: Schema = {"description": cls.__doc__, "type": "object", "properties": keys, "additionalProperties": False}
     return {**found, "required": needed} if needed else found
 
 
-def _value(hint: Any) -> Schema:
+def _value(hint: object) -> Schema:
     hint = required(hint)
     if get_origin(hint) is tuple:
         one = _value(get_args(hint)[0])
@@ -64,12 +84,12 @@ def _value(hint: Any) -> Schema:
         }
     if hint is ServerConfig:
         return {"anyOf": [_value(Address), _record(ServerConfig)]}
-    if is_dataclass(hint) and hint is not Address:
+    if isinstance(hint, type) and issubclass(hint, Record):
         return _record(hint)
     return _scalar(hint)
 
 
-def _scalar(hint: Any) -> Schema:
+def _scalar(hint: object) -> Schema:
     match constraint(hint):
         case Address():
             return _matching(rf"({_IP}|{_HOST}):{_PORT}")
@@ -97,7 +117,7 @@ def _matching(pattern: str) -> Schema:
     return {"type": "string", "pattern": f"^({pattern})$"}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a default as it would stand in the file."""
     if isinstance(value, float):
         return write(value) if value else 0

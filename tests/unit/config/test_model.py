@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -22,15 +22,13 @@ from lbproxy.config.model import (
     Text,
     Whole,
 )
-from lbproxy.config.scalars import constraint, members, read, write
+from lbproxy.config.scalars import constraint, members, read, required, write
+from lbproxy.config.schema import descriptions
 
 FILE = Path(__file__).parents[3] / "config" / "lbproxy.yaml"
 
 
-SCALARS = {Address, Duration, Literally, Text, Whole}
-RECORDS = [v for v in vars(model).values() if isinstance(v, type) and is_dataclass(v) and v not in SCALARS]
-"""The classes that stand for mappings of the file."""
-
+RECORDS = get_args(model.Record)
 KEYS = [(cls, field) for cls in RECORDS for field in fields(cls)]
 
 
@@ -44,6 +42,25 @@ def test_the_commented_file_shows_every_key(record: type, field: Any) -> None:
     """In force, or commented out where the default is to have none."""
     key = rf"^ *(- |- {{)?{'(# )?' if field.default is None else ''}{field.name}:( |$)"
     assert re.search(key, FILE.read_text(), re.MULTILINE), f"{record.__name__}.{field.name} is not shown"
+
+
+def test_every_mapping_of_the_file_is_a_record() -> None:
+    """One that is forgotten would be read as a scalar."""
+    classes = {value for value in vars(model).values() if isinstance(value, type) and is_dataclass(value)}
+    assert classes - set(RECORDS) == {Address, Duration, Literally, Text, Whole}
+
+
+def may_be_zero(kind: object) -> bool:
+    """Tell whether 0 is a value beside those of a range, or at its lower end."""
+    return (isinstance(kind, Duration) and kind.zero) or (isinstance(kind, Whole) and kind.low == 0)
+
+
+@pytest.mark.parametrize(("record", "field"), KEYS, ids=named)
+def test_every_key_has_its_line_and_says_what_0_means(record: type, field: Any) -> None:
+    """It is what an editor shows, and all that a reader of the model has."""
+    text = descriptions()[record.__name__, field.name]
+    assert re.fullmatch(r"[A-Z][^\n]*\.", text)
+    assert ("0 = " in text) == may_be_zero(constraint(required(members(record)[field.name])))
 
 
 def test_the_commented_file_gives_every_default() -> None:

@@ -28,11 +28,12 @@ def test_a_problem_is_on_the_line_of_the_nearest_thing_known() -> None:
 def test_problems_come_out_in_file_order() -> None:
     """Whatever the order they were found in; what concerns the whole file is first."""
     report = Report("f")
-    assert report.error() is None
+    assert report.clean
     report.add("b", "second", 9)
     report.add("a", "first", 3)
     report.add("", "is odd")
     assert str(report.error()) == "f: is odd\nf:3: a: first\nf:9: b: second"
+    assert not report.clean
     assert report.faulty("a")
     assert not report.faulty("c")
 
@@ -44,6 +45,5 @@ def test_nobody_reads_more_than_so_many_problems() -> None:
         assert report.full == (line > MOST)
         report.add("a", "wrong", line + 1)
     error = report.error()
-    assert error is not None
     assert len(error.problems) == MOST + 1
     assert str(error).endswith(f"f:{MOST}: a: wrong\nf: 5 more problems are not shown")
