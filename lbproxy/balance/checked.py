@@ -1,20 +1,28 @@
 """What active checks say of one server: a state that changes only when several of them in a row agree.
 
-Before the first answer it is up: a proxy that has just started must not refuse on what it does not know. A check that
-says the state in force ends whatever was being counted; any other counts, and how is for the table to say.
+Before the first answer it is unchecked, and up where there are no checks: a proxy that has just started must not refuse
+on what it does not know. A check that says the state in force ends whatever was being counted; any other counts, and
+how is for the table to say.
 
                   a check says
     in force      up        sick      draining  down
+    unchecked     FIRST     WORSENS   WORSENS   WORSENS
     up            AGREES    WORSENS   WORSENS   WORSENS
     sick          RISES     AGREES    DIFFERS   DIFFERS
     draining      RISES     DIFFERS   AGREES    DIFFERS
     down          RISES     DIFFERS   DIFFERS   AGREES
 
     AGREES        nothing changes, the count begins anew
+    FIRST         one is enough
     WORSENS       `fall` bad ones in a row are enough, whichever they are, and the mildest of them counts: a server that
                   fails in turns is not well, and nobody has seen it worse than that `fall` times
     DIFFERS       `fall` in a row that say the same
-    RISES         `rise` in a row that say up, times the patience
+    RISES         `rise` in a row that say up, times the patience, and over a time of that many intervals at least: a
+                  master that is back says ready before it is (etcd finds its leader, caches fill), and checks that come
+                  a second apart would all fall into that time
+
+One check is enough that says down while the kernel, too, has heard nothing from there (`silent`): they are two
+witnesses who know nothing of each other.
 
 Patience is for a server that comes and goes: each fall to down within FLAP_WINDOW of the last one doubles it, up to
 FLAP_LIMIT, so that its connections are cut once and not over and over. A fall after that makes it 1 again.
@@ -31,17 +39,25 @@ FLAP_WINDOW: Final = 300.0
 """Seconds between two falls that make the second one flapping."""
 FLAP_LIMIT: Final = 8
 
+SILENT_FOR: Final = 10.0
+"""Seconds for which what the kernel has heard, or rather not heard, is news."""
+
+NEVER: Final = float("inf")
+
 AGREES: Final = 0
 WORSENS: Final = 1
 DIFFERS: Final = 2
 RISES: Final = 3
+FIRST: Final = 4
 
 _UP: Final = State.UP
+_UNCHECKED: Final = State.UNCHECKED
 _SICK: Final = State.SICK
 _DRAINING: Final = State.DRAINING
 _DOWN: Final = State.DOWN
 
 TABLE: Final[dict[State, dict[State, int]]] = {
+    _UNCHECKED: {_UP: FIRST, _SICK: WORSENS, _DRAINING: WORSENS, _DOWN: WORSENS},
     _UP: {_UP: AGREES, _SICK: WORSENS, _DRAINING: WORSENS, _DOWN: WORSENS},
     _SICK: {_UP: RISES, _SICK: AGREES, _DRAINING: DIFFERS, _DOWN: DIFFERS},
     _DRAINING: {_UP: RISES, _SICK: DIFFERS, _DRAINING: AGREES, _DOWN: DIFFERS},
@@ -52,78 +68,116 @@ TABLE: Final[dict[State, dict[State, int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One active check: `reason` for a person, `kind` the short label of lbproxy_server_checks_total{result}."""
+    """One active check: `reason` for a person, `kind` the short label of lbproxy_server_checks_total{result}.
+
+    `sure` is False for a server that is alive and did not say whether it is ready (it wants a login first).
+    """
 
     state: State
     reason: str
     kind: str
+    sure: bool = True
 
 
 class Checked:
-    """The state that the checks of one server have settled on. `rise` and `fall` are the configured counts."""
+    """The state that the checks of one server have settled on.
+
+    `rise` and `fall` are the configured counts, `interval` the seconds between two checks when all is well; 0 for a
+    server that is not checked.
+    """
 
     __slots__ = (
+        "_began",
         "_candidate",
         "_count",
         "_fell_at",
         "_patience",
-        "answered",
+        "_silent_at",
         "fall",
+        "interval",
         "reason",
+        "recovered_at",
         "rise",
         "since",
         "state",
+        "sure",
     )
 
-    def __init__(self, rise: int, fall: int, now: float) -> None:
+    def __init__(self, rise: int, fall: int, interval: float, now: float) -> None:
         self.rise = rise
         self.fall = fall
-        self.state = _UP
-        self.reason = "not checked yet"
+        self.interval = interval
+        self.state = _UNCHECKED if interval else _UP
+        self.reason = "no check has answered yet" if interval else "no failure seen yet"
         self.since = now
         """When the state last changed."""
-        self.answered = False
-        """Whether there has been a check at all."""
+        self.recovered_at = -NEVER
+        """When it last came up after having been something else that was known."""
+        self.sure = True
+        """Whether the last check that said up said that it is ready, too."""
         self._candidate = CheckResult(_UP, "", "")
         """Whose state and reason will be in force when enough agree; of no meaning while the count is 0."""
         self._count = 0
+        self._began = now
+        """When the first of those counted answered."""
         self._patience = 1
         self._fell_at = now - FLAP_WINDOW
+        self._silent_at = now - SILENT_FOR
 
     @property
     def unsettled(self) -> bool:
-        """Whether checks disagree with the state in force, or none has answered: the next is worth having soon."""
-        return self._count > 0 or not self.answered
+        """Whether the next check is worth having soon: none has answered yet, or the last ones say that it is worse.
+
+        Not when they say that it is better: those are to be spread over time.
+        """
+        return self.state is _UNCHECKED or (self._count > 0 and self._candidate.state is not _UP)
+
+    def silent(self, now: float) -> None:
+        """Take in that the kernel has had no acknowledgement from there for a while, on connections that should."""
+        self._silent_at = now
 
     def observe(self, result: CheckResult, now: float) -> bool:
         """Take in one check, answered at `now` (seconds); returns whether the state in force has changed."""
         how = TABLE[self.state][result.state]
-        if not self.answered and how == AGREES:
-            self.reason = result.reason
-        self.answered = True
+        if result.state is _UP:
+            self.sure = result.sure
         if how == AGREES:
             self._count = 0
+            self.reason = result.reason
             return False
         if how != WORSENS and result.state is not self._candidate.state:
             self._count = 0
+        if not self._count:
+            self._began = now
         if not self._count or SEVERITY[result.state] <= SEVERITY[self._candidate.state]:
             self._candidate = result
         self._count += 1
-        if self._count < (self.rise * self._patience if how == RISES else self.fall):
+        if how in (WORSENS, DIFFERS) and result.state is _DOWN and now - self._silent_at < SILENT_FOR:
+            self._settle(result, now)
+        elif self._enough(how, now):
+            self._settle(self._candidate, now)
+        else:
             return False
-        self._settle(self._candidate, now)
         return True
 
     def forget(self, now: float) -> None:
-        """Go back to the beginning, for there are no more checks."""
-        if self.state is not _UP:
+        """Go back to the beginning: there are no more checks, or, with an `interval`, none yet."""
+        state = _UNCHECKED if self.interval else _UP
+        if self.state is not state:
             self.since = now
-        self.state = _UP
-        self.reason = "not checked any more"
-        self.answered = False
+        self.state = state
+        self.reason = "no check has answered yet" if self.interval else "not checked any more"
+        self.sure = True
         self._count = 0
 
+    def _enough(self, how: int, now: float) -> bool:
+        if how == RISES:
+            return self._count >= self.rise * self._patience and now - self._began >= self.rise * self.interval
+        return how == FIRST or self._count >= self.fall
+
     def _settle(self, result: CheckResult, now: float) -> None:
+        if result.state is _UP and self.state is not _UNCHECKED:
+            self.recovered_at = now
         self.state = result.state
         self.reason = result.reason
         self.since = now

@@ -2,10 +2,11 @@
 
 Two witnesses, each a machine of its own (`checked`, `suspicion`), because each can be wrong in its own way: a check
 passes on a server that resets every real connection, and traffic says nothing of a server that nobody uses. A suspect
-server is shown, and chosen last, like one that is down; only the checks' word cuts connections.
+server is shown, and chosen last, like one that is down.
 
-A change of the combined state is a `Transition`, to be logged and acted on. So is the checks' word that a server is
-down which clients had found down before: the state is the same, and now it is the checks that say it.
+The combined state is for display and for choice alone. What is done to open connections follows from the checks' own
+word, also where the combined state hides it: one that clients have found down before is sick all the same when the
+checks say so. A `Transition` tells of both.
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ class Rules:
 
     rise: int = 2
     fall: int = 2
+    interval: float = 0.0
+    """Between two checks; 0 where there are none."""
     max_fails: int = 1
     fail_timeout: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of state and why. `checked` says whether the checks brought it about."""
+    """A change of the combined state, or of what the checks say behind it, and why.
+
+    `said` is what the checks now say, None if it is not they who have changed their mind.
+    """
 
     old: State
     new: State
     reason: str
-    checked: bool
+    said: State | None
 
 
 class Health:
@@ -44,12 +50,12 @@ class Health:
 
     def __init__(self, rules: Rules, now: float) -> None:
         self._rules = rules
-        self.checked = Checked(rules.rise, rules.fall, now)
+        self.checked = Checked(rules.rise, rules.fall, rules.interval, now)
         self.suspicion = Suspicion(rules.max_fails, rules.fail_timeout)
-        self.state = State.UP
-        self.severity = 0
+        self.state = self.checked.state
+        self.severity = SEVERITY[self.state]
         """SEVERITY of the state, kept beside it because choosing looks at it for every server and every connection."""
-        self.reason = "no failure seen yet"
+        self.reason = self.checked.reason
         self.since = now
 
     @property
@@ -60,7 +66,7 @@ class Health:
     @rules.setter
     def rules(self, rules: Rules) -> None:
         self._rules = rules
-        self.checked.rise, self.checked.fall = rules.rise, rules.fall
+        self.checked.rise, self.checked.fall, self.checked.interval = rules.rise, rules.fall, rules.interval
         self.suspicion.max_fails, self.suspicion.fail_timeout = rules.max_fails, rules.fail_timeout
 
     @property
@@ -70,40 +76,34 @@ class Health:
 
     def observe(self, seen: CheckResult | TrafficResult, now: float) -> Transition | None:
         """Take in what a check or a connection has shown at `now` (seconds); returns the transition if it makes one."""
-        if isinstance(seen, CheckResult):
-            return self._check(seen, now)
-        self.suspicion.observe(seen, now)
-        return self._settle("a connection to it worked", now)
+        if isinstance(seen, TrafficResult):
+            self.suspicion.observe(seen, now)
+            return self._settle("a connection to it worked", now)
+        if seen.state is State.UP:
+            self.suspicion.vouch(now)
+        return self._settle(seen.reason, now, by_checks=self.checked.observe(seen, now))
 
     def may_be_tried(self, now: float) -> bool:
         """Whether nothing but a suspicion that has lasted its time speaks against it: one connection may try it."""
-        return self.checked.state is State.UP and self.suspicion.may_be_tried(now)
+        return self.checked.state in (State.UP, State.UNCHECKED) and self.suspicion.may_be_tried(now)
 
     def forget_checks(self, now: float) -> Transition | None:
-        """Drop what the checks have said, for there are no more of them."""
+        """Drop what the checks have said: there are no more of them, or they begin anew."""
+        old = self.checked.state
         self.checked.forget(now)
-        return self._settle(self.checked.reason, now, by_checks=True)
+        return self._settle(self.checked.reason, now, by_checks=self.checked.state is not old)
 
-    def _check(self, result: CheckResult, now: float) -> Transition | None:
-        first = not self.checked.answered
-        if result.state is State.UP:
-            self.suspicion.vouch(now)
-        changed = self.checked.observe(result, now)
-        transition = self._settle(result.reason, now, by_checks=True, found_out=changed)
-        if first and transition is None and result.state is State.UP and self.state is State.UP:
-            self.reason = result.reason  # which says more than that nothing was seen
-        return transition
-
-    def _settle(self, recovery: str, now: float, by_checks: bool = False, found_out: bool = False) -> Transition | None:
-        """Combine the two. `recovery` is why the server is up, if it now is; `found_out`: the checks say so anew."""
+    def _settle(self, recovery: str, now: float, by_checks: bool = False) -> Transition | None:
+        """Combine the two. `recovery` is why the server is up, if it now is; `by_checks`: theirs has changed."""
         old, state, reason = self.state, self.checked.state, self.checked.reason
         if self.suspicion.suspected and state is not State.DOWN:
-            state, reason, found_out = State.DOWN, self.suspicion.reason, False
-        elif state is State.UP:
+            state, reason = State.DOWN, self.suspicion.reason
+        elif state is State.UP and state is not old:
             reason = recovery
-        if state is old and not found_out:
+        self.reason = reason
+        if state is old and not by_checks:
             return None
         if state is not old:
             self.since = now
-        self.state, self.severity, self.reason = state, SEVERITY[state], reason
-        return Transition(old, state, reason, by_checks)
+        self.state, self.severity = state, SEVERITY[state]
+        return Transition(old, state, reason, self.checked.state if by_checks else None)

@@ -2,12 +2,15 @@
 
 Servers stand in tiers, and only when no server of a tier can take the connection is the next one looked at:
 
-    PRIMARY   up, or suspect and due for its one trial
-    SLOWLY    the same, but still within slow_start and not lucky this time
-    BACKUP    up, a backup
-    SICK      the server answers, and says that it cannot serve
-    DRAINING  by its own word: it is about to go
-    DOWN      nothing better is left, and what is remembered may be out of date
+    PRIMARY    up (or not checked yet, or suspect and due for its one trial)
+    SLOWLY     up, but still within slow_start and not lucky this time
+    ALIVE      up, but all that is known is that it lives: it wants a login before it says whether it is ready
+    BACKUP     up, a backup
+    SICK       the server answers, and says that it cannot serve
+    DRAINING   by its own word: it is about to go
+    SUSPECT    clients have found it down; of several first those that have ever answered one, and of these the one
+               whose last failure is longest ago, for the emptiest may just be the worst
+    DOWN       nothing better is left, and what is remembered may be out of date
 
 so that memory is a preference and never a reason to refuse; with every server down all of them are tried. Never
 picked at all: `down: true`, drained by the operator, full (max_conns), or without an address.
@@ -24,17 +27,22 @@ from typing import Final
 from lbproxy.balance.health import Rules
 from lbproxy.balance.rotation import ring, take_turn
 from lbproxy.balance.server import Lease, Server
+from lbproxy.balance.state import SEVERITY, State
 from lbproxy.config.model import ProxyConfig
 
-_PRIMARY: Final = 0
-_SLOWLY: Final = 1
-_BACKUP: Final = 2
-_SICK: Final = 3
-_DRAINING: Final = 4
-_DOWN: Final = 5
-_NEVER: Final = 6
-_BY_SEVERITY: Final = (_PRIMARY, _SICK, _DRAINING, _DOWN)
-"""The tier of a primary, by the SEVERITY of its state; what is not up is no better as a backup."""
+PRIMARY: Final = 0
+SLOWLY: Final = 1
+ALIVE: Final = 2
+BACKUP: Final = 3
+SICK: Final = 4
+DRAINING: Final = 5
+SUSPECT: Final = 6
+DOWN: Final = 7
+NEVER: Final = 8
+
+_USABLE: Final = SEVERITY[State.UNCHECKED]
+"""The severity up to which a server is to be sent new connections."""
+_TIERS: Final = {State.SICK: SICK, State.DRAINING: DRAINING, State.DOWN: DOWN}
 
 
 def rules_of(settings: ProxyConfig) -> Rules:
@@ -43,6 +51,7 @@ def rules_of(settings: ProxyConfig) -> Rules:
     return Rules(
         rise=health.rise if health else 1,
         fall=health.fall if health else 1,
+        interval=health.interval if health else 0.0,
         max_fails=settings.max_fails,
         fail_timeout=settings.fail_timeout,
     )
@@ -93,15 +102,15 @@ class Pool:
         A suspect server that is due for its trial is thereby on trial.
         """
         equals: list[Server] = []
-        best_tier = _NEVER
+        best_tier = NEVER
         best_load = 0.0
         for server in self._ring:
             if server in tried:
                 continue
             tier = self._tier(server, now)
-            if tier > best_tier or tier == _NEVER:
+            if tier > best_tier or tier == NEVER:
                 continue
-            load = server.connections / server.weight
+            load = server.connections / server.weight if tier != SUSPECT else server.health.suspicion.rank()
             if tier < best_tier or load < best_load:
                 equals = [server]
                 best_tier, best_load = tier, load
@@ -117,15 +126,18 @@ class Pool:
     def _tier(self, server: Server, now: float) -> int:
         full = server.max_conns and server.connections >= server.max_conns
         if server.disabled or server.manual or full or not server.endpoints:
-            return _NEVER
-        severity = server.health.severity
-        if severity and not server.health.may_be_tried(now):
-            return _BY_SEVERITY[severity]
+            return NEVER
+        health = server.health
+        if health.severity > _USABLE and not health.may_be_tried(now):
+            if health.suspicion.suspected and health.checked.state is not State.DOWN:
+                return SUSPECT
+            return _TIERS[health.checked.state]
         if server.backup:
-            return _BACKUP
+            return BACKUP
+        if not health.checked.sure:
+            return ALIVE
         since = now - server.recovered_at
-        slowly = 0.0 <= since < self._slow_start and self._rng.random() > since / self._slow_start
-        return _SLOWLY if slowly else _PRIMARY
+        return SLOWLY if 0.0 <= since < self._slow_start and self._rng.random() > since / self._slow_start else PRIMARY
 
     def others_up(self, server: Server) -> bool:
         """Whether a server other than this one is up, to take over what is moved off it."""

@@ -104,7 +104,12 @@ class Server:
 
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""
-        return self.health.state is State.UP and bool(self.endpoints) and not self.manual and not self.disabled
+        return (
+            self.health.state in (State.UP, State.UNCHECKED)
+            and bool(self.endpoints)
+            and not self.manual
+            and not self.disabled
+        )
 
     def failed(self, reason: str) -> None:
         """Count a failed connection attempt."""

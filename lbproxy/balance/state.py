@@ -7,9 +7,13 @@ from typing import Final
 
 
 class State(StrEnum):
-    """From the best to the worst. A check may say all but the last; draining is also the operator's word."""
+    """From the best to the worst. A check may say up, sick, draining and down; draining is also the operator's word.
+
+    Unchecked is a server that checks are to tell of and have not yet: it may be used like one that is up.
+    """
 
     UP = "up"
+    UNCHECKED = "unchecked"
     SICK = "sick"
     DRAINING = "draining"
     DOWN = "down"

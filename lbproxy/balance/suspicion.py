@@ -48,6 +48,10 @@ TABLE: Final = (
 """The standing that follows, by the one before and by the event."""
 
 
+_UNPROVED: Final = 1e12
+"""Seconds, more than any clock shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficResult:
     """What one real connection showed: `failure` is why it failed, empty if it worked.
@@ -69,7 +73,9 @@ class Suspicion:
         "_must_answer",
         "_try_at",
         "fail_timeout",
+        "failed_at",
         "max_fails",
+        "proved",
         "reason",
         "standing",
     )
@@ -80,6 +86,10 @@ class Suspicion:
         self.standing = TRUSTED
         self.reason = ""
         """The failure that made it suspect, or the last one since."""
+        self.failed_at = 0.0
+        """When a connection last failed."""
+        self.proved = False
+        """Whether a client has ever had an answer from it."""
         self._must_answer = False
         """Whether it has broken off a connection since it was trusted."""
         self._count = 0
@@ -91,6 +101,10 @@ class Suspicion:
     def suspected(self) -> bool:
         """Whether clients are better sent elsewhere."""
         return self.standing >= SUSPECT
+
+    def rank(self) -> float:
+        """Return a number by which to order suspects, the best guess lowest: see `pool`."""
+        return self.failed_at if self.proved else self.failed_at + _UNPROVED
 
     def observe(self, result: TrafficResult, now: float) -> None:
         """Take in what a connection has shown at `now` (seconds)."""
@@ -120,6 +134,7 @@ class Suspicion:
         if self.standing == TRUSTED:
             self._first_at = now
         self._count += 1
+        self.failed_at = now
         self._must_answer = self._must_answer or result.answered
         self._turn(CONDEMNED if self._count >= self.max_fails else FAILED)
         if self.suspected:

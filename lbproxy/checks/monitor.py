@@ -46,13 +46,15 @@ class Monitor:
 
     def check(self) -> None:
         """Check as the proxy's settings now say, or no longer."""
+        health = self._backend.settings.health
+        server = self._server
+        asked = health is not None and not server.settings.down
+        if self._checking is None or not asked:
+            self._backend.uncheck(server, monotonic())
         if self._checking is not None:
             self._checking.cancel()
             self._checker = self._checking = None
-        health = self._backend.settings.health
-        server = self._server
-        if health is None or server.settings.down:
-            self._backend.uncheck(server, monotonic())
+        if health is None or not asked:
             return
         from lbproxy.checks.checker import Checker
         from lbproxy.checks.probe import Probe

@@ -67,7 +67,7 @@ class Backend:
 
     def observe(self, server: Server, seen: CheckResult | TrafficResult, now: float) -> None:
         """Take in what a check or a connection has shown of `server`."""
-        self._pass_on(server, server.health.observe(seen, now), now)
+        self._pass_on(server, server.health.observe(seen, now))
         if isinstance(seen, TrafficResult) and seen.failure:
             try:
                 self.on_failure(server)
@@ -81,6 +81,7 @@ class Backend:
 
     def answered(self, server: Server, spoke_at: float, now: float) -> None:
         """Take in a server's first byte; `spoke_at` is when it was sent a whole ClientHello (NEVER if not)."""
+        server.health.suspicion.proved = True
         if spoke_at <= now:
             server.first_byte_seconds.add(now - spoke_at)
         if server.health.doubted:
@@ -89,6 +90,7 @@ class Backend:
     def ended(self, server: Server, answered: bool, blamed: bool, how: str, now: float) -> None:
         """Take in how a relayed connection ended: whether the server ever answered, or ended it without having to."""
         if answered:
+            server.health.suspicion.proved = True
             if server.health.doubted:
                 self.observe(server, TrafficResult(answered=True), now)
         elif blamed:
@@ -97,14 +99,15 @@ class Backend:
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""
-        self._pass_on(server, server.health.forget_checks(now), now)
+        self._pass_on(server, server.health.forget_checks(now))
 
-    def _pass_on(self, server: Server, transition: Transition | None, now: float) -> None:
+    def _pass_on(self, server: Server, transition: Transition | None) -> None:
         if transition is None:
             return
-        server.transitions += 1
-        if transition.new is State.UP:
-            server.recovered_at = now
+        if transition.new is not transition.old and transition.old is not State.UNCHECKED:
+            server.transitions += 1
+        if transition.said is State.UP:
+            server.recovered_at = server.health.checked.recovered_at
         try:
             self.on_transition(server, transition)
         except Exception:

@@ -1,13 +1,15 @@
 """What becomes of a server's connections when something happens to it.
 
     down       cut at once, with a reset, if `on_down` says so: nothing will ever come from there, and the client
-               should reconnect now. Only what checks say cuts; traffic's own suspicion costs nobody a connection
-    sick       taken off after GRACE, only while another server is up, spread over SPREAD: it still answers, and may
-               recover
-    draining   cut when drain_timeout is over: until then the server or the clients end them themselves
+               should reconnect now
+    sick       taken off after GRACE, spread over SPREAD: it still answers, and may recover
+    draining   by its own word: left alone until it has ended them itself, however long its graceful stop takes
+    drained    by the operator: cut when drain_timeout is over, until then the server or the clients end them themselves
     removed    likewise
 
-A client that has not had a byte from a server that is down or removed turns to another one.
+Down and sick are the checks' word; what clients alone have found costs nobody a connection. And both act only while
+another server is up: a connection that may be dead is worth more than none. Where there is no better place, they wait
+until there is one. A client that has not had a byte from a server that is down or removed turns to another one.
 """
 
 from __future__ import annotations
@@ -43,35 +45,35 @@ class Reaction:
         self._sessions = sessions
 
     def changed(self, server: Server, transition: Transition) -> None:
-        """Called when the state of `server` has changed."""
-        level = logging.INFO if transition.new is State.UP else logging.WARNING
-        log.log(
-            level,
-            "%s: server %s is %s, was %s: %s",
-            self._backend.name,
-            server.name,
-            transition.new,
-            transition.old,
-            transition.reason,
-        )
-        if transition.new is State.DOWN and transition.checked:
+        """Called when the state of `server` has changed, or what the checks say behind it."""
+        new, old, said = transition.new, transition.old, transition.said
+        who = self._backend.name, server.name
+        level = logging.INFO if new is State.UP else logging.WARNING
+        if new is not old:
+            log.log(level, "%s: server %s is %s, was %s: %s", *who, new, old, transition.reason)
+        elif said is not State.UP:
+            log.warning("%s: server %s is %s for the checks too: %s", *who, said, server.health.checked.reason)
+        if said is State.DOWN:
             self._down(server)
-        elif transition.new is State.SICK and self._backend.settings.on_down == "close":
-            self._sick(server)
-        elif transition.new is State.DRAINING:
-            self._drain(server, self._still(server, State.DRAINING))
+        elif said is State.SICK and self._backend.settings.on_down == "close":
+            self._later(GRACE, self._eviction(server, SERVER_SICK, State.SICK, SPREAD))
 
     def _down(self, server: Server) -> None:
+        close = self._backend.settings.on_down == "close"
+        if not self._backend.pool.others_up(server):
+            if close and server.connections:
+                why = "%s: no server is up that could take the %d connections of %s: they stay for now"
+                log.warning(why, self._backend.name, server.connections, server.name)
+                self._later(0.0, self._eviction(server, SERVER_DOWN, State.DOWN))
+            return
         self._sessions.move_on(server)
-        if self._backend.settings.on_down == "close":
-            count = self._sessions.cut(server, SERVER_DOWN)
-            if count:
-                log.warning("%s: cut %d connections to %s", self._backend.name, count, server.name)
+        count = self._sessions.cut(server, SERVER_DOWN) if close else 0
+        if count:
+            log.warning("%s: cut %d connections to %s", self._backend.name, count, server.name)
 
-    def _sick(self, server: Server) -> None:
-        still = self._still(server, State.SICK)
+    def _eviction(self, server: Server, reason: str, state: State, spread: float = 0.0) -> Eviction:
         may = partial(self._backend.pool.others_up, server)
-        self._later(GRACE, Eviction(SERVER_SICK, partial(self._sessions.of, server), still, may, SPREAD))
+        return Eviction(reason, partial(self._sessions.of, server), self._still(server, state), may, spread)
 
     def _drain(self, server: Server, still: Callable[[], bool]) -> None:
         victims = partial(self._sessions.of, server)

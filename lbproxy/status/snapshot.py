@@ -94,4 +94,4 @@ class ConnectionView:
 
 def unusable(snapshot: Snapshot) -> list[str]:
     """Names of the proxies that have no server in a state that takes new connections, for /readyz."""
-    return [p.name for p in snapshot.proxies if not any(s.state == State.UP for s in p.servers)]
+    return [p.name for p in snapshot.proxies if not any(s.state in (State.UP, State.UNCHECKED) for s in p.servers)]

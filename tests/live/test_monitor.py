@@ -47,7 +47,8 @@ class Service:
 
     def set(self, health: HealthConfig | None) -> None:
         """Change the settings."""
-        self.backend.settings = replace(self.backend.settings, health=health)
+        self.backend.settings = settings = replace(self.backend.settings, health=health)
+        self.backend.pool.reconcile(settings, "node", monotonic())
 
 
 def run(test: Callable[[], Awaitable[None]], service: Service) -> None:

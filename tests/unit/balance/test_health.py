@@ -142,13 +142,13 @@ def test_a_transition_names_the_witness_and_its_reason() -> None:
     """Only a change of state is one, and what it says is what the state shows afterwards."""
     health = Health(Rules(), 0.0)
     assert health.observe(CHECKS["d"], 1.0) is None
-    assert health.observe(CHECKS["d"], 2.0) == Transition(UP, DOWN, "a check says down", checked=True)
+    assert health.observe(CHECKS["d"], 2.0) == Transition(UP, DOWN, "a check says down", said=DOWN)
     assert (health.reason, health.since) == ("a check says down", 2.0)
     assert health.observe(CHECKS["d"], 3.0) is None
     assert health.observe(CHECKS["u"], 4.0) is None
-    assert health.observe(CHECKS["u"], 5.0) == Transition(DOWN, UP, "a check says up", checked=True)
-    assert health.observe(TRAFFIC["F"], 6.0) == Transition(UP, DOWN, "connect refused", checked=False)
-    assert health.observe(TRAFFIC["C"], 7.0) == Transition(DOWN, UP, "a connection to it worked", checked=False)
+    assert health.observe(CHECKS["u"], 5.0) == Transition(DOWN, UP, "a check says up", said=UP)
+    assert health.observe(TRAFFIC["F"], 6.0) == Transition(UP, DOWN, "connect refused", said=None)
+    assert health.observe(TRAFFIC["C"], 7.0) == Transition(DOWN, UP, "a connection to it worked", said=None)
 
 
 def test_what_the_checks_say_and_since_when_is_known_apart_from_the_state() -> None:
@@ -169,7 +169,7 @@ def test_checks_that_find_out_what_traffic_has_shown_are_told() -> None:
     health = Health(Rules(), 0.0)
     health.observe(TRAFFIC["F"], 1.0)
     assert health.observe(CHECKS["d"], 2.0) is None
-    assert health.observe(CHECKS["d"], 3.0) == Transition(DOWN, DOWN, "a check says down", checked=True)
+    assert health.observe(CHECKS["d"], 3.0) == Transition(DOWN, DOWN, "a check says down", said=DOWN)
     assert (health.reason, health.since) == ("a check says down", 1.0)
     assert health.observe(CHECKS["d"], 4.0) is None
     assert health.observe(TRAFFIC["F"], 5.0) is None
@@ -216,17 +216,23 @@ def test_each_fall_soon_after_the_last_asks_for_twice_as_many_rises() -> None:
     assert states(health, "uu", start=now + FLAP_WINDOW + 20) == "du"
 
 
-def test_the_first_check_says_more_than_that_nothing_was_seen() -> None:
-    """`status` shows what the check said, and the next check is wanted soon until there was one."""
+def test_a_server_is_unchecked_until_a_check_has_answered() -> None:
+    """Green before anybody has looked is a lie; where there are no checks it is up as far as anybody can tell."""
+    health = Health(Rules(interval=5.0), 0.0)
+    assert (health.state, health.reason) == (State.UNCHECKED, "no check has answered yet")
+    assert health.observe(CHECKS["u"], 1.0) == Transition(State.UNCHECKED, UP, "a check says up", said=UP)
+    assert Health(Rules(), 0.0).state is UP
+
+
+@pytest.mark.parametrize(("bad", "state"), [("s", SICK), ("l", DRAINING), ("d", DOWN)])
+def test_what_checks_say_behind_a_suspicion_is_told(bad: str, state: State) -> None:
+    """Connections are moved, drained or cut on the word of the checks, whatever clients have found before them."""
     health = Health(Rules(), 0.0)
-    assert health.checked.unsettled
-    assert health.observe(CHECKS["u"], 1.0) is None
-    assert health.reason == "a check says up"
-    assert not health.checked.unsettled
-    health.observe(CHECKS["d"], 2.0)
-    assert health.checked.unsettled
-    health.observe(CHECKS["d"], 3.0)
-    assert not health.checked.unsettled
+    health.observe(TRAFFIC["F"], 1.0)
+    assert health.observe(CHECKS[bad], 2.0) is None
+    transition = health.observe(CHECKS[bad], 3.0)
+    assert transition is not None
+    assert (transition.old, transition.new, transition.said) == (DOWN, DOWN, state)
 
 
 def test_without_checks_what_they_said_is_forgotten() -> None:
@@ -243,15 +249,15 @@ def test_without_checks_what_they_said_is_forgotten() -> None:
 
 @given(st.text("usldFECA", max_size=60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
 def test_transitions_are_exactly_the_changes_of_state(story: str, rise: int, fall: int, max_fails: int) -> None:
-    """Whoever follows the transitions knows the state; only a finding of the checks may repeat a down."""
+    """Whoever follows the transitions knows the state; only where the checks change their mind may it be the same."""
     health = Health(Rules(rise=rise, fall=fall, max_fails=max_fails), 0.0)
     state = UP
     for at, letter in enumerate(story):
         transition = health.observe(CHECKS.get(letter) or TRAFFIC[letter], float(at))
         if transition is not None:
             assert transition.old is state
-            assert transition.new is not transition.old or (transition.checked and transition.new is DOWN)
-            assert transition.checked == (letter in CHECKS)
+            assert transition.new is not transition.old or transition.said is not None
+            assert transition.said is None or letter in CHECKS
             assert transition.reason
             state = transition.new
         assert health.state is state

@@ -145,6 +145,49 @@ def test_with_every_server_down_all_of_them_are_still_tried() -> None:
     assert sorted(tried) == ["a", "b", "c"]
 
 
+def test_of_suspects_the_one_whose_failure_is_longest_ago_is_asked_first() -> None:
+    """The emptiest may just be the one that answers nobody; and who has ever answered goes before who has not."""
+    pool = pool_of("a", "b", "c", "d", fail_timeout=100.0)
+    for now, name in enumerate("cabd"):
+        server = pool.find(name)
+        assert server is not None
+        server.connections = 9 - now
+        server.health.suspicion.proved = name != "c"
+        server.health.observe(TrafficResult("refused"), float(now))
+    tried: list[str] = []
+    while name := take(pool, 5.0, tried=tuple(tried)):
+        tried.append(name)
+    assert tried == ["a", "b", "d", "c"]
+
+
+def test_suspects_go_before_those_that_checks_have_found_down() -> None:
+    """A check looks again and again; what clients have met may have been once."""
+    pool = pool_of("down", "suspect")
+    mark(pool, "down", DOWN)
+    suspect = pool.find("suspect")
+    assert suspect is not None
+    suspect.health.observe(TrafficResult("refused"), 0.0)
+    assert [take(pool), take(pool)] == ["suspect"] * 2
+
+
+def test_who_only_lives_stands_behind_who_is_ready() -> None:
+    """A master that answers 403 while others say 200 has not loaded its roles yet; if all say so it means nothing."""
+    pool = pool_of("ready", "alive", one("spare", backup=True), health=HealthConfig(rise=1))
+    mark(pool, "ready", UP)
+    mark(pool, "alive", CheckResult(State.UP, "403", "http_403", sure=False))
+    assert {take(pool) for _ in range(5)} == {"ready"}
+    assert take(pool, tried=("ready",)) == "alive"
+    mark(pool, "ready", CheckResult(State.UP, "403", "http_403", sure=False))
+    assert {take(pool) for _ in range(9)} == {"alive", "ready"}
+
+
+def test_who_was_not_checked_yet_is_chosen_like_the_others() -> None:
+    """A node that boots must not send everybody to the server whose check came back first."""
+    pool = pool_of("a", "b", health=HealthConfig())
+    mark(pool, "a", UP)
+    assert Counter(take(pool) for _ in range(6)) == {"a": 3, "b": 3}
+
+
 def test_a_suspect_server_gets_one_connection_when_its_time_has_come() -> None:
     """That one is its trial; the next ones go elsewhere until it has worked."""
     pool = pool_of("a", "b", fail_timeout=10.0)

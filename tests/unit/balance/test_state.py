@@ -7,7 +7,7 @@ from lbproxy.balance.state import SEVERITY, State
 
 def test_the_words_are_those_of_the_contract_from_the_best_to_the_worst() -> None:
     """Dashboards and scripts read them, and of several views of a server the worst is shown."""
-    assert list(State) == ["up", "sick", "draining", "down", "disabled"]
+    assert list(State) == ["up", "unchecked", "sick", "draining", "down", "disabled"]
     assert sorted(State, key=SEVERITY.__getitem__) == list(State)
 
 

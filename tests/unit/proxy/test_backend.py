@@ -27,7 +27,7 @@ def scene() -> Iterator[Scene]:
 
 def transitions(scene: Scene) -> list[tuple[str, State, bool]]:
     """Return who has become what, and whether checks have found it."""
-    return [(name, transition.new, transition.checked) for name, transition in scene.transitions]
+    return [(name, transition.new, transition.said) for name, transition in scene.transitions]
 
 
 def test_every_failure_of_traffic_is_passed_on_and_only_a_change_is_told(scene: Scene) -> None:
@@ -36,9 +36,9 @@ def test_every_failure_of_traffic_is_passed_on_and_only_a_change_is_told(scene: 
     scene.backend.observe(server, TrafficResult("connect refused"), 1.0)
     assert (scene.failed, transitions(scene)) == (["s0"], [])
     scene.backend.observe(server, TrafficResult("connect refused"), 2.0)
-    assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, False)])
+    assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, None)])
     scene.backend.observe(server, TrafficResult(), 3.0)
-    assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, False), ("s0", UP, False)])
+    assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, None), ("s0", UP, None)])
     assert (server.transitions, scene.servers[1].transitions) == (2, 0)
 
 
@@ -46,7 +46,7 @@ def test_what_a_check_says_is_not_a_failure_of_traffic(scene: Scene) -> None:
     """Or a check that fails would bring the next one forward, and that the next."""
     for now in (1.0, 2.0):
         scene.backend.observe(scene.servers[0], CHECKED_DOWN, now)
-    assert (scene.failed, transitions(scene)) == ([], [("s0", DOWN, True)])
+    assert (scene.failed, transitions(scene)) == ([], [("s0", DOWN, DOWN)])
 
 
 def test_who_hears_of_a_server_and_raises_harms_nobody_else(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

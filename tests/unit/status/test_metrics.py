@@ -80,7 +80,7 @@ EXPECTED = [
     ("lbproxy_server_up", S, 1),
     *(
         ("lbproxy_server_state", {**S, "state": state}, float(state == "up"))
-        for state in ("up", "sick", "down", "draining", "disabled")
+        for state in ("up", "unchecked", "sick", "down", "draining", "disabled")
     ),
     ("lbproxy_server_connections", S, 21),
     ("lbproxy_server_connections_total", S, 22),
@@ -125,7 +125,7 @@ def test_histograms_are_cumulative_and_their_last_bucket_is_their_count() -> Non
 
 def test_a_server_is_up_only_in_the_state_up() -> None:
     """A draining or sick server takes no new connections, so it does not count as up."""
-    for state in ("sick", "down", "draining", "disabled"):
+    for state in ("unchecked", "sick", "down", "draining", "disabled"):
         got = series(snapshot(server(state=state)))
         assert got["lbproxy_server_up", frozenset(S.items())] == 0
         assert got["lbproxy_server_state", frozenset({**S, "state": state}.items())] == 1
