@@ -55,6 +55,7 @@ class Proxy:
         self.backend = Backend(name, settings, pool, self._changed, self._failed)
         self.sessions = Sessions(poller, self.backend, shared.limit, shared.unkept)
         self.listeners: dict[Address, Listener] = {}
+        self._settled = settings  # what `reconcile` has got to the end of
         self._shared = shared
         self._poller = poller
         self._reaction = Reaction(poller, self.backend, self.sessions)
@@ -109,10 +110,10 @@ class Proxy:
     # -- settings ------------------------------------------------------------------------------------------------
 
     def reconcile(self, settings: ProxyConfig, node_id: str) -> None:
-        """Go over to new settings, live connections included."""
+        """Go over to new settings, live connections included. What a bug has left undone is done by the next call."""
         backend = self.backend
-        old = backend.settings
-        down = {server: server.settings.down for server in backend.pool.servers}
+        old = self._settled
+        down = {(server.name, str(server.address)): server.down for server in old.servers}
         backend.settings = settings
         if settings.rebalance != old.rebalance:
             self._poller.timers.drop(self._rebalancer)
@@ -126,12 +127,13 @@ class Proxy:
         for server in backend.pool.servers:
             if server not in self._monitors:
                 self._monitors[server] = self._shared.monitor(backend, server)
-            elif settings.health != old.health or server.settings.down != down[server]:
+            elif settings.health != old.health or server.settings.down != down.get(server.key):
                 self._monitors[server].check()
-        for server in self._monitors.keys() - set(backend.pool.servers):
+        for server in [each for each in self._monitors if each not in backend.pool.servers]:
             # Now that those added have their addresses: its clients may turn to them.
-            self._monitors.pop(server).stop()
             self.retire(server)
+            self._monitors.pop(server).stop()
+        self._settled = settings
 
     def leave(self) -> None:
         """Take every server out of service, for the whole proxy is removed."""

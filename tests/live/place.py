@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 from lbproxy.balance.pool import Pool
@@ -20,19 +21,22 @@ from tests.unit.relay.hand import Bench
 class Lookout:
     """What looks after one server: gives it its address, and writes down what it is told."""
 
-    def __init__(self, backend: Backend, server: Server) -> None:
+    def __init__(self, backend: Backend, server: Server, hinder: Callable[[], None]) -> None:
         address = server.settings.address
+        self._hinder = hinder
         server.endpoints = [(socket.AF_INET, (address.host, address.port))]
         self.name = server.name
         self.told: list[str] = []
 
     def check(self) -> None:
+        self._hinder()
         self.told.append("check")
 
     def hurry(self) -> None:
         self.told.append("hurry")
 
     def stop(self) -> None:
+        self._hinder()
         self.told.append("stop")
 
 
@@ -50,13 +54,15 @@ class Place:
         self.limit = ConnectionLimit(100)
         pool = Pool(self.settings, "n", 0.0)
         self.lookouts: list[Lookout] = []
+        self.hinder: Callable[[], None] = lambda: None
+        """Called before a lookout does what it is told."""
         self.shared = Shared(bench.poller, self.limit, self.monitor)
         self.proxy = Proxy("p", self.settings, pool, self.shared)
         self.proxy.listen(self.address, socks.listen("p", self.address))
 
     def monitor(self, backend: Backend, server: Server) -> Lookout:
         """Make what looks after a server."""
-        self.lookouts.append(Lookout(backend, server))
+        self.lookouts.append(Lookout(backend, server, lambda: self.hinder()))
         return self.lookouts[-1]
 
     def told(self) -> list[tuple[str, list[str]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
+import pytest
+
 from lbproxy.balance.pool import Pool
 from lbproxy.config.model import Address, HealthConfig, ServerConfig
 from lbproxy.proxy.proxy import Proxy
@@ -33,6 +35,27 @@ def test_each_server_is_looked_after_for_as_long_as_it_is_configured(place: Plac
     assert place.told() == [("s0", ["stop"]), ("s1", ["check", "check"]), ("s2", [])]
     place.proxy.leave()
     assert place.told() == [("s0", ["stop"]), ("s1", ["check", "check", "stop"]), ("s2", ["stop"])]
+
+
+@pytest.mark.parametrize("tries", range(1, 4))
+def test_what_a_bug_has_left_undone_is_done_by_the_next_call(place: Place, tries: int) -> None:
+    """The same file once more is what an operator tries first; it must not find that there is nothing to do."""
+    s0, s1 = place.settings.servers
+    wanted = {"health": HealthConfig(type="tcp"), "servers": (replace(s0, down=True), replace(s1, name="s2"))}
+    faults = iter(range(1, tries))
+
+    def bug() -> None:
+        if next(faults, None):
+            raise RuntimeError("a bug")
+
+    place.hinder = bug
+    for _ in range(1, tries):
+        with pytest.raises(RuntimeError, match="a bug"):
+            place.go_over(**wanted)
+    place.go_over(**wanted)
+    told = dict(place.told())
+    assert (told["s0"][-1:], told["s1"][-1:], told["s2"]) == (["check"], ["stop"], [])
+    assert [server.name for server in place.proxy.backend.pool.servers] == ["s0", "s2"]
 
 
 def test_a_listener_that_goes_over_to_another_proxy_brings_its_clients_there(place: Place) -> None:
