@@ -7,10 +7,8 @@ leaves its server without an address, which is down; a resolver that does not an
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
@@ -18,6 +16,7 @@ from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address
 from lbproxy.net import sockets as socks
 from lbproxy.net.contract import SocketAddress
+from lbproxy.threads import in_thread
 from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)
@@ -40,40 +39,13 @@ def endpoint_of(address: Address) -> Endpoint | None:
 
 
 async def look_up(address: Address) -> list[Endpoint]:
-    """Return the endpoints of a name and port; raises OSError (socket.gaierror).
+    """Return the endpoints of a name and port; raises OSError (socket.gaierror)."""
 
-    Not the loop's getaddrinfo: a thread of its pool keeps the process from ending for as long as name servers are
-    silent, half a minute with glibc's defaults, and there are four of them for any number of names.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Endpoint]] = loop.create_future()
+    def ask() -> list[Endpoint]:
+        infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys((int(family), cast("SocketAddress", where)) for family, _, _, _, where in infos))
 
-    def settle(found: list[Endpoint], error: Exception | None) -> None:
-        if answer.done():
-            return  # nobody waits any more
-        if error is None:
-            answer.set_result(found)
-        else:
-            answer.set_exception(error)
-
-    def ask() -> None:
-        found: list[Endpoint] = []
-        problem: Exception | None = None
-        try:
-            infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-            found = list(dict.fromkeys((int(family), cast("SocketAddress", where)) for family, _, _, _, where in infos))
-        except Exception as error:
-            problem = error
-        try:
-            loop.call_soon_threadsafe(settle, found, problem)
-        except RuntimeError:
-            pass  # the loop has been closed meanwhile
-
-    try:
-        threading.Thread(target=ask, name=f"look up {address.host}", daemon=True).start()
-    except RuntimeError as error:
-        raise OSError(errno.EAGAIN, str(error)) from None
-    return await answer
+    return await in_thread(ask, f"look up {address.host}")
 
 
 async def known_endpoints(addresses: Iterable[Address]) -> Known:

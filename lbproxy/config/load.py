@@ -9,15 +9,24 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import get_args, get_origin
 
 from lbproxy.config import rules
 from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, Record, ServerConfig
 from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar, parse, peek
-from lbproxy.config.report import Report, item, quoted, under
+from lbproxy.config.report import EnoughError, Report, item, quoted, under
 from lbproxy.config.scalars import expects, members, read, required
+from lbproxy.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look at a file has found: its bytes, None where there is nothing to read, and what they say."""
+
+    content: bytes | None
+    config: Config | ConfigError
 
 
 def load(path: str) -> Config:
@@ -25,22 +34,36 @@ def load(path: str) -> Config:
 
     Raises ConfigError with every problem, in file order.
     """
+    reading = read_file(path)
+    if isinstance(reading.config, ConfigError):
+        raise reading.config
+    return reading.config
+
+
+def read_file(path: str) -> Reading:
+    """Read the file at `path` as `load` does, once: what is then said of it is said of these bytes."""
     report = Report(path)
-    config = None
+    content = config = None
     try:
-        config = _config(_file(path).decode(), report)
+        content = regular_file(path)
+        config = _config(content.decode(), report)
+        for place, name in rules.files(config) if config is not None else ():
+            _see(place, name, report)
     except OSError as error:
         report.add("", f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         report.add("", f"is not UTF-8 text (byte 0x{error.object[error.start]:02x})", line)
-    if config is not None:
-        for place, name in rules.files(config):
-            try:
-                _file(name)
-            except OSError as error:
-                report.add(place, f"cannot be read: {error.strerror}: {quoted(name)}")
-    return _done(config, report)
+    except EnoughError:
+        pass
+    return Reading(content, _judged(config, report))
+
+
+def _see(place: str, name: str, report: Report) -> None:
+    try:
+        regular_file(name)
+    except OSError as error:
+        report.add(place, f"cannot be read: {error.strerror}: {quoted(name)}")
 
 
 def loads(text: str, file: str) -> Config:
@@ -49,7 +72,15 @@ def loads(text: str, file: str) -> Config:
     Raises ConfigError with every problem, in file order.
     """
     report = Report(file)
-    return _done(_config(text, report), report)
+    config = None
+    try:
+        config = _config(text, report)
+    except EnoughError:
+        pass
+    found = _judged(config, report)
+    if isinstance(found, ConfigError):
+        raise found
+    return found
 
 
 def control_of(path: str) -> str | None:
@@ -57,18 +88,18 @@ def control_of(path: str) -> str | None:
 
     None where the file is broken before it. Raises OSError.
     """
-    control = peek(_file(path).decode(errors="replace"), "control")
+    control = peek(regular_file(path).decode(errors="replace"), "control")
     return DEFAULT_CONTROL if control == "" else control
 
 
-def _done(config: Config | None, report: Report) -> Config:
-    """Return `config`, or raise what is wrong with the file; it is None only if something is."""
+def _judged(config: Config | None, report: Report) -> Config | ConfigError:
+    """Return `config`, or what is wrong with the file; it is None only if something is."""
     if config is None or not report.clean:
-        raise report.error()
+        return report.error()
     return config
 
 
-def _file(path: str) -> bytes:
+def regular_file(path: str) -> bytes:
     """Return what is in a regular file of at most `MOST_BYTES`. Raises OSError; never waits, not even for a FIFO."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -80,7 +111,7 @@ def _file(path: str) -> bytes:
     finally:
         os.close(fd)
     if len(data) > MOST_BYTES:
-        raise OSError(0, f"larger than {MOST_BYTES >> 20} MiB")
+        raise OSError(0, f"larger than {MOST_BYTES >> 10} KiB")
     return data
 
 
@@ -147,7 +178,7 @@ class _Walk:
         return cls(**values)
 
     def _hint(self, key: str, keys: Iterable[str]) -> str:
-        near = get_close_matches(key, keys, 1) if len(key) < 40 and not self._report.full else []
+        near = get_close_matches(key, keys, 1) if len(key) < 40 else []
         return f", did you mean {near[0]!r}?" if near else ""
 
     def _list(self, hint: object, node: Node, path: str) -> object:

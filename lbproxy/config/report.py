@@ -10,7 +10,7 @@ import re
 from lbproxy.errors import ConfigError, Problem
 
 MOST = 100
-"""Problems shown; a file with more of them is not a configuration with a mistake in it."""
+"""Problems shown; a file with more of them is not a configuration with a mistake in it, and is not read any further."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,253}")
 
@@ -31,6 +31,10 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
+class EnoughError(Exception):
+    """A way out of a file with more problems than will be shown."""
+
+
 class Report:
     """Collects the problems of `file`, and the line of every key that was read."""
 
@@ -39,13 +43,17 @@ class Report:
         self._problems: list[Problem] = []
         self._lines: dict[str, int] = {}
         self._faulty: set[str] = set()
+        self._more = False
 
     def seen(self, path: str, line: int) -> None:
         """Note that `path` stands on `line`."""
         self._lines.setdefault(path, line)
 
     def add(self, path: str, why: str, line: int | None = None) -> None:
-        """Note a problem; without `line` it is where `path` stands, or else what it is in."""
+        """Note a problem; without `line` it is where `path` stands, or else what it is in. Raises EnoughError."""
+        if len(self._problems) == MOST:
+            self._more = True
+            raise EnoughError
         self._faulty.add(path)
         self._problems.append(Problem(self.file, self.line(path) if line is None else line, path, why))
 
@@ -56,11 +64,6 @@ class Report:
     def faulty(self, path: str) -> bool:
         """Tell whether a problem at `path` is known, so that what was put in its place proves nothing."""
         return path in self._faulty
-
-    @property
-    def full(self) -> bool:
-        """Tell whether more problems are known than will be shown."""
-        return len(self._problems) > MOST
 
     def line(self, path: str) -> int:
         """Return the line of `path`, or of the nearest thing around it."""
@@ -78,6 +81,6 @@ class Report:
     def error(self) -> ConfigError:
         """Return all problems in file order as one error."""
         ordered = sorted(self._problems, key=lambda p: p.line)
-        if len(ordered) > MOST:
-            ordered[MOST:] = [Problem(self.file, 0, "", f"{len(ordered) - MOST} more problems are not shown")]
+        if self._more:
+            ordered.append(Problem(self.file, 0, "", "has more problems, which were not looked for"))
         return ConfigError(ordered)

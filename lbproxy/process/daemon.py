@@ -13,7 +13,6 @@ import signal
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lbproxy.config.model import Config
@@ -57,16 +56,19 @@ class Daemon:
         plane: DataPlane,
         notifier: Notifier,
         *,
+        content: bytes | None,
         control: str | None = None,
         error: str | None = None,
     ) -> None:
-        """`control` replaces the path in `config`; `error` says why `config` is an older one than the file's."""
+        """`content` is what is in the file, None if it cannot be read; `control` replaces the path in `config`.
+
+        `error` says why `config` is an older one than that of `content`.
+        """
         self._plane = plane
-        self._file = file
         self._tasks = Tasks()
         self._life = Life()
         self._notifier = notifier
-        self._reloader = Reloader(file, config, self._apply, error)
+        self._reloader = Reloader(file, config, self._apply, content, error)
         self._admin: AdminServer | None = None
         self._control = ControlServer(control or config.control, commands(self), self._tasks)
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
@@ -112,8 +114,8 @@ class Daemon:
 
     async def _started(self) -> None:
         await self._move_admin(self._reloader.config)
-        if self._reloader.view.last_reload_successful:
-            self._remember()
+        if self._reloader.content is not None and self._reloader.view.last_reload_successful:
+            self._remember(self._reloader.content)
         self._life.hear(Event.STARTED)
         self._tasks.forever(self._tick, "tick")
         self._tasks.forever(partial(self._reloader.watch, self.reload), "watch")
@@ -218,20 +220,21 @@ class Daemon:
             self._lags.append(max(0.0, loop.time() - due))
             self._notifier.alive()
 
-    def _remember(self) -> None:
+    def _remember(self, content: bytes) -> None:
         """Leave the configuration in force to a successor that finds a broken file."""
         if self._notifier.keeps:
             try:
-                fd = memfd(CONFIG, Path(self._file).read_bytes())
-            except OSError:  # removed since it was read: what was remembered last will do
+                fd = memfd(CONFIG, content)
+            except OSError as error:
+                log.warning("the configuration cannot be kept for the next process: %s", error.strerror)
                 return
             self._notifier.forget(CONFIG)
             self._notifier.store(CONFIG, [fd])
             os.close(fd)
 
-    async def _apply(self, config: Config) -> list[str]:
+    async def _apply(self, config: Config, content: bytes) -> list[str]:
         lines = await self._plane.apply(config)
-        self._remember()
+        self._remember(content)
         old = self._reloader.config
         if config.log != old.log:
             logs.setup(config.log)

@@ -6,29 +6,25 @@ A new file replaces the old configuration whole or not at all. The last good one
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import errno
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-from lbproxy.config.load import load
+from lbproxy.config.load import Reading, read_file, regular_file
 from lbproxy.config.model import Config
-from lbproxy.errors import LbproxyError
+from lbproxy.errors import ConfigError, LbproxyError, Problem
+from lbproxy.process.watch import Watch
 from lbproxy.status.snapshot import ReloadView
+from lbproxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-# A file is read once nothing has happened in its directory for this long (at least; twice it at most), so that a
-# save of several steps is seen as one. It is also how often the watching thread wakes up: 3 times a second at rest.
-_QUIET_MS = 500
-_AT_LATEST_MS = 5000  # in a directory that is never quiet
-_LOOK_AGAIN = 2.0  # seconds; for what has no event: a directory that is not there, or is reached by another way
-_COMPARED_BYTES = 16 * 2**20  # far over what `load` accepts
+_PATIENCE = 5.0  # seconds to read the file in; on a mount that hangs it may take for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +38,25 @@ class ReloadResult:
 class Reloader:
     """Holds the configuration in force and replaces it through `apply`.
 
-    `apply` goes over to a configuration and returns what changed; when it raises an LbproxyError nothing has changed.
+    `apply` goes over to a configuration and returns what changed; it has the bytes of the file too, to be remembered.
+    When it raises an LbproxyError nothing has changed.
     """
 
     def __init__(
-        self, file: str, config: Config, apply: Callable[[Config], Awaitable[list[str]]], error: str | None = None
+        self,
+        file: str,
+        config: Config,
+        apply: Callable[[Config, bytes], Awaitable[list[str]]],
+        content: bytes | None,
+        error: str | None = None,
     ) -> None:
-        """`error` tells that `config` is not what the file says, which was refused for it."""
+        """`content` is what the file had in it; `error` tells that `config` is not what that says, and why."""
         self.config = config
         self._file = file
         self._apply = apply
-        self._seen = _digest(file)
+        self.content = content
+        """What was in the file when it was read last, None if it could not be read."""
+        self._reading = False
         self._watching = asyncio.Event()
         self._error = error
         self._last_success = time.time()
@@ -72,10 +76,9 @@ class Reloader:
 
     async def reload(self) -> ReloadResult:
         """Read the file and go over to it. One at a time: the caller sees to that."""
-        self._seen = _digest(self._file)
         try:
-            config = load(self._file)
-            lines = await self._apply(config)
+            config, content = await self._read()
+            lines = await self._apply(config, content)
         except LbproxyError as error:
             return self._refused(str(error).split("\n"))
         except Exception as error:
@@ -89,6 +92,30 @@ class Reloader:
         for line in lines:
             log.info("%s", line)
         return ReloadResult(applied=True, lines=tuple(lines))
+
+    async def _read(self) -> tuple[Config, bytes]:
+        """Read the file, once and off the loop. Raises ConfigError."""
+        if self._reading:
+            raise self._unreadable("the last try still waits for it")
+        self._reading = True
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                reading = await in_thread(self._read_file, "read configuration")
+        except TimeoutError:
+            raise self._unreadable(f"no answer within {_PATIENCE:g} s") from None
+        self.content = reading.content
+        if isinstance(reading.config, ConfigError):
+            raise reading.config
+        return reading.config, reading.content or b""
+
+    def _read_file(self) -> Reading:
+        try:
+            return read_file(self._file)
+        finally:
+            self._reading = False
+
+    def _unreadable(self, why: str) -> ConfigError:
+        return ConfigError([Problem(self._file, 0, "", f"cannot be read: {why}")])
 
     def _refused(self, why: list[str]) -> ReloadResult:
         self._error = "\n".join(why)
@@ -104,44 +131,17 @@ class Reloader:
         """
         while True:
             await self._watching.wait()
-            await self._watch_directories(reload)
-
-    async def _watch_directories(self, reload: Callable[[], Awaitable[object]]) -> None:
-        """Watch until something happens, then return to be called again: it may have moved the file elsewhere.
-
-        The directories and not the file, which is replaced rather than written by most who change it.
-        """
-        from watchfiles import awatch
-
-        there = _directories(self._file)
-        changes = awatch(
-            *there,
-            watch_filter=None,
-            step=_QUIET_MS,
-            debounce=_AT_LATEST_MS,
-            rust_timeout=int(_LOOK_AGAIN * 1000),
-            yield_on_timeout=True,
-            recursive=False,
-            force_polling=False,
-        )
-        try:
-            async with aclosing(changes):
-                async for changed in changes:
-                    if not self._watching.is_set():
-                        return
-                    await self._compare(reload)
-                    if changed or _directories(self._file) != there:
-                        return
-        except OSError as error:  # the directory is not there, or there are no inotify watches left
-            log.debug("cannot watch %s: %s", self._file, error)
-            await asyncio.sleep(_LOOK_AGAIN)
-            await self._compare(reload)
-
-    async def _compare(self, reload: Callable[[], Awaitable[object]]) -> None:
-        if self._watching.is_set() and (seen := _digest(self._file)) != self._seen:
-            self._seen = seen
-            log.info("%s has changed", self._file)
-            await reload()
+            with closing(Watch(self._file)) as watch:
+                while self._watching.is_set():
+                    await watch.wait()
+                    try:
+                        content = await in_thread(partial(_content, self._file), "compare configuration")
+                    except OSError:
+                        continue
+                    if self._watching.is_set() and content != self.content:
+                        self.content = content
+                        log.info("%s has changed", self._file)
+                        await reload()
 
     def _set_watching(self) -> None:
         if self.config.watch:
@@ -150,30 +150,11 @@ class Reloader:
             self._watching.clear()
 
 
-def _digest(file: str) -> bytes | None:
-    """Return what stands for the content of `file`; None where there is none to read."""
+def _content(file: str) -> bytes | None:
+    """Return what is in `file`, None if it cannot be read. Raises OSError for what says nothing of the file."""
     try:
-        if not Path(file).is_file():  # opening a pipe would wait for its writer
-            return None
-        with Path(file).open("rb") as content:
-            return hashlib.sha256(content.read(_COMPARED_BYTES)).digest()
-    except OSError:
+        return regular_file(file)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         return None
-
-
-def _directories(file: str) -> dict[str, tuple[int, int]]:
-    """Return the directories in which a change may change the content of `file`, and which directories they are now.
-
-    That is its own, and that of everything it leads to by symbolic links: a ConfigMap's file leads through `..data`.
-    """
-    path = os.path.abspath(file)  # noqa: PTH100 - Path.absolute keeps `..`, which is wrong after a link
-    found: dict[str, tuple[int, int]] = {}
-    for place in (path, os.path.realpath(path)):
-        directory = os.path.dirname(place)  # noqa: PTH120 - of the name as it is
-        try:
-            stat = Path(directory).stat()
-        except OSError:
-            found[directory] = (0, 0)
-        else:
-            found[directory] = (stat.st_dev, stat.st_ino)
-    return found

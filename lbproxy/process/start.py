@@ -12,7 +12,7 @@ from contextlib import closing
 
 import uvloop
 
-from lbproxy.config.load import load, loads
+from lbproxy.config.load import Reading, loads, read_file
 from lbproxy.config.model import Config, Log
 from lbproxy.errors import ConfigError, HandoverError
 from lbproxy.handover.inherit import Inherited, drop, from_fds
@@ -41,7 +41,8 @@ def main(file: str, control: str | None = None) -> int:
         if takeover is not None:
             takeover.meet()
         inherited = takeover.inherited if takeover is not None else from_fds(listen_fds())
-        config, error = _configuration(file, inherited)
+        reading = read_file(file)
+        config, error = _configuration(reading, file, inherited)
     except (ConfigError, HandoverError) as problem:
         if takeover is not None:
             takeover.refuse(str(problem))
@@ -51,17 +52,16 @@ def main(file: str, control: str | None = None) -> int:
     if error:
         log.error("%s\nthe configuration that was in force before goes on", error)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return uvloop.run(_serve(config, file, control, error, takeover, inherited))
+    return uvloop.run(_serve(config, file, control, error, reading.content, takeover, inherited))
 
 
-def _configuration(file: str, inherited: Inherited) -> tuple[Config, str | None]:
+def _configuration(reading: Reading, file: str, inherited: Inherited) -> tuple[Config, str | None]:
     """Return the configuration and, if it is the one of the last process because the file is broken, why that is."""
-    try:
-        return load(file), None
-    except ConfigError as error:
-        if not inherited.config:
-            raise
-        return loads(inherited.config, file), str(error)
+    if isinstance(reading.config, Config):
+        return reading.config, None
+    if not inherited.config:
+        raise reading.config
+    return loads(inherited.config, file), str(reading.config)
 
 
 async def _serve(
@@ -69,6 +69,7 @@ async def _serve(
     file: str,
     control: str | None,
     error: str | None,
+    content: bytes | None,
     takeover: Takeover | None,
     inherited: Inherited,
 ) -> int:
@@ -76,7 +77,7 @@ async def _serve(
     workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
 
     def daemon(plane: DataPlane) -> Daemon:
-        return Daemon(config, file, plane, notifier, control=control, error=error)
+        return Daemon(config, file, plane, notifier, content=content, control=control, error=error)
 
     if workers == 1:
         with closing(Poller(asyncio.get_running_loop())) as poller:

@@ -4,6 +4,7 @@ import json
 import resource
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,26 @@ def test_a_changed_file_is_taken_without_a_signal(server: Echo) -> None:
         config["proxies"]["p"]["servers"] = [two.address]
         daemon.rewrite(config)
         until(lambda: list(daemon.servers()) == [two.address])
+
+
+def test_a_changed_file_is_taken_without_inotify(server: Echo) -> None:
+    """A node's other programs have used up the inotify instances, and give some back in the end."""
+    need("netns", "nsenter", "unshare")
+    limit = 'echo "$0" >/proc/sys/user/max_inotify_instances; exec "$@"'  # of a user namespace of its own
+
+    class WithoutInotify(Daemon):
+        def prepare(self) -> None:
+            super().prepare()
+            self.command = ["unshare", "--user", "--map-root-user", "sh", "-ec", limit, "0", *self.command]
+
+    config = one_proxy([server])
+    with WithoutInotify(config) as daemon, Echo("two") as two:
+        until(lambda: f"{daemon.file} is looked at every 2 s, without inotify" in daemon.log)
+        config["proxies"]["p"]["servers"] = [two.address]
+        daemon.rewrite(config)
+        until(lambda: list(daemon.servers()) == [two.address])
+        subprocess.run(["nsenter", f"--target={daemon.pid}", "--user", "sh", "-ec", limit, "9", "true"], check=True)
+        until(lambda: f"{daemon.file} is watched by inotify again" in daemon.log)
 
 
 def test_the_soft_limit_of_open_files_becomes_the_hard_one(server: Echo, tmp_path: Path) -> None:

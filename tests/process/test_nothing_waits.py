@@ -6,15 +6,19 @@ Each test stops one thing for good. Without its mend the echo waits for ever, an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from lbproxy.status import client as commands
 from tests.support.clients import connect, receive, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.servers import Echo
@@ -176,3 +180,48 @@ def test_a_systemd_that_reads_nothing_holds_up_nobody(server: Echo) -> None:
         assert os.pread(daemon.store["config"], 1 << 16, 0) == daemon.file.read_bytes()
         states = [message.partition("=")[0] for message in daemon.told if message.startswith(("READY", "RELOADING"))]
         assert states[-2:] == ["RELOADING", "READY"]
+
+
+def test_a_file_that_cannot_be_opened_now_holds_up_nobody(server: Echo) -> None:
+    """A file server has a lease on it, and does not give it up; the next reload reads it."""
+    config: dict[str, Any] = {"watch": False, **one_proxy([server])}
+    with Daemon(config) as daemon, Open(daemon.port) as client:
+        config["proxies"]["p"]["idle_timeout"] = 100
+        daemon.rewrite(config)
+        path = daemon.control
+        before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel's word that somebody else wants the file
+        file = os.open(daemon.file, os.O_WRONLY)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        result = commands.call(path, "reload", {})
+        client.echoes()
+        os.close(file)
+        signal.signal(signal.SIGIO, before)
+        assert result["lines"] == [f"{daemon.file}: cannot be read: Resource temporarily unavailable"]
+        assert daemon.reload() == ["p: idle_timeout 10m -> 100s"]
+
+
+def test_what_is_no_file_is_not_waited_for(server: Echo) -> None:
+    """A FIFO has no end until somebody writes into it."""
+    with Daemon(one_proxy([server])) as daemon, Open(daemon.port) as client:
+        good = daemon.file.rename(daemon.dir / "good")
+        os.mkfifo(daemon.file)
+        until(lambda: "cannot be read: not a regular file" in daemon.log)
+        client.echoes()
+        good.rename(daemon.file)
+        until(lambda: "no change" in daemon.log)
+
+
+def test_a_file_that_takes_long_to_read_holds_up_nobody(server: Echo) -> None:
+    """A quarter of a megabyte of rubbish costs a second of a processor before it is refused; bytes move meanwhile."""
+    with Daemon({"watch": False, **one_proxy([server])}) as daemon, Open(daemon.port) as client:
+        path = daemon.control
+        servers = ",".join(["x"] * 100000)
+        daemon.file.write_text(f"proxies: {{p: {{listen: '127.0.0.1:1', servers: [{servers}]}}}}")
+        with ThreadPoolExecutor() as pool:
+            reload = pool.submit(commands.call, path, "reload", {})
+            count = 0
+            while not reload.done():
+                client.echoes()
+                count += 1
+        assert str(reload.result()["lines"]).count("must be HOST:PORT") == 100
+        assert count > 100  # a handful, if the loop stands still

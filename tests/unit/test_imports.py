@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "tasks": set(),
+    "threads": set(),
     "warnonce": set(),
     # what was asked
     "config.model": set(),
@@ -39,13 +40,14 @@ ALLOWED: dict[str, set[str]] = {
     # is a server well
     "checks": {
         "proxy.backend", "net.closing", "net.contract", "net.reasons", "net.sockets", "balance", "config.model",
-        "errors", "tasks", "warnonce",
+        "errors", "tasks", "threads", "warnonce",
     },
     # live connections to a successor
     "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it
     "process": {
-        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks", "warnonce",
+        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks", "threads",
+        "warnonce",
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
@@ -56,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
     "prometheus_client": {"status.metrics"},
-    "watchfiles": {"process.reload"},
+    "watchfiles": {"process.watch"},
     "h11": {"status.http", "checks.probe"},
     "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbproxy.config import nodes
-from lbproxy.config.load import control_of, load, loads
+from lbproxy.config.load import Reading, control_of, load, loads, read_file
 from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.errors import ConfigError
 from tests.unit.config.strategies import configs, written
@@ -131,20 +131,47 @@ def test_a_file_without_permission_gets_one_line(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ten_megabytes_is_not_even_parsed(tmp_path: Path) -> None:
-    """Nobody writes more than 1 MiB of configuration, and a multi-byte character cut in two is not to blame."""
+    """Nobody writes more than 256 KiB of configuration, and a multi-byte character cut in two is not to blame."""
     file = tmp_path / "large.yaml"
     file.write_text("x: é\n" * (10 << 20 >> 2))
-    assert problems(file) == [": cannot be read: larger than 1 MiB"]
+    assert problems(file) == [": cannot be read: larger than 256 KiB"]
 
 
 def test_a_file_full_of_mistakes_shows_the_first_hundred(tmp_path: Path) -> None:
-    """The rest is counted."""
+    """The rest is not looked for: it would take seconds."""
     file = tmp_path / "many.yaml"
     file.write_text("".join(f"key{number}: 1\n" for number in range(1, 1001)))
     found = problems(file)
     assert len(found) == 101
-    assert (found[0], found[1]) == (": proxies: is missing", ":1: key1: unknown key")
-    assert found[-1] == ": 901 more problems are not shown"
+    assert (found[0], found[99]) == (":1: key1: unknown key", ":100: key100: unknown key")
+    assert found[-1] == ": has more problems, which were not looked for"
+    with pytest.raises(ConfigError, match="not looked for"):
+        loads(file.read_text(), "f")
+
+
+def test_a_hundred_files_that_cannot_be_read_are_enough(tmp_path: Path) -> None:
+    """A hundred and one are as bad as a hundred."""
+    proxies = "".join(
+        f"  p{number}: {{listen: '127.0.0.1:{number + 1}', servers: ['b:1'], health: {{ca_file: /gone}}}}\n"
+        for number in range(101)
+    )
+    file = tmp_path / "lbproxy.yaml"
+    file.write_text(f"proxies:\n{proxies}")
+    assert problems(file)[-1] == ": has more problems, which were not looked for"
+
+
+def test_what_is_said_of_a_file_is_said_of_the_bytes_that_were_read(tmp_path: Path) -> None:
+    """They are given along, since a second reading may find others."""
+    file = tmp_path / "lbproxy.yaml"
+    file.write_text("proxies: [")
+    reading = read_file(str(file))
+    assert reading.content == b"proxies: ["
+    assert isinstance(reading.config, ConfigError)
+    good = "proxies: {a: {listen: '127.0.0.1:1', servers: ['b:1']}}"
+    file.write_text(good)
+    assert read_file(str(file)) == Reading(good.encode(), loads(good, "f"))
+    file.unlink()
+    assert read_file(str(file)).content is None
 
 
 def test_files_that_are_named_must_be_readable_when_a_file_is_loaded(tmp_path: Path) -> None:

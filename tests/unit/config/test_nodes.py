@@ -60,7 +60,7 @@ def test_null_and_nothing_are_empty_and_a_quoted_null_is_not() -> None:
         ("# x", "f: is empty"),
         ("---\n", "f: is empty"),
         ("~", "f: is empty"),
-        ("x" * (MOST_BYTES + 1), "f: is larger than 1 MiB"),
+        ("x" * (MOST_BYTES + 1), "f: is larger than 256 KiB"),
         ("[" * 1000, f"f:1: is nested more than {MOST_DEPTH} levels deep"),
         ("- " * 1000, f"f:1: is nested more than {MOST_DEPTH} levels deep"),
     ],

@@ -1,8 +1,10 @@
 """Which files are taken, which are refused, and which changes of a file are seen."""
 
 import asyncio
+import errno
 import os
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from lbproxy.config.load import load
+from lbproxy.config.load import Reading, load, loads, read_file, regular_file
 from lbproxy.config.model import Config
 from lbproxy.errors import BindError
 from lbproxy.process.reload import Reloader, ReloadResult
@@ -45,14 +47,15 @@ class Applied:
     def __init__(self) -> None:
         self.weights: list[int] = []
 
-    async def __call__(self, config: Config) -> list[str]:
+    async def __call__(self, config: Config, content: bytes) -> list[str]:
+        assert loads(content.decode(), "f") == config
         self.weights.append(weight(config))
         return [f"weight {weight(config)}"]
 
 
-def reloader(file: Path, apply: Callable[[Config], Awaitable[list[str]]]) -> Reloader:
+def reloader(file: Path, apply: Callable[[Config, bytes], Awaitable[list[str]]]) -> Reloader:
     """Return a reloader that has just started with `file`."""
-    return Reloader(str(file), load(str(file)), apply)
+    return Reloader(str(file), load(str(file)), apply, file.read_bytes())
 
 
 def test_a_good_file_is_applied_and_counted(file: Path) -> None:
@@ -91,7 +94,7 @@ def test_a_file_that_is_no_good_changes_nothing_and_is_said(
 def test_a_refusal_to_bind_keeps_the_old_configuration(file: Path) -> None:
     """What `apply` refuses is refused as a whole."""
 
-    async def apply(config: Config) -> list[str]:
+    async def apply(config: Config, content: bytes) -> list[str]:
         raise BindError("p: cannot listen on 127.0.0.1:1: Address already in use")
 
     subject = reloader(file, apply)
@@ -106,7 +109,7 @@ def test_a_bug_in_applying_is_a_refusal_and_not_the_end(file: Path, caplog: pyte
     """The traceback is logged, the caller has a verdict, and the next reload works."""
     fail = True
 
-    async def apply(config: Config) -> list[str]:
+    async def apply(config: Config, content: bytes) -> list[str]:
         if fail:
             raise RuntimeError("odd")
         return []
@@ -125,11 +128,36 @@ def test_a_bug_in_applying_is_a_refusal_and_not_the_end(file: Path, caplog: pyte
     assert subject.view.last_reload_error is None
 
 
+def test_a_file_system_that_hangs_holds_up_nobody(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reload is refused after a while, and so is every other one until the file system answers."""
+    answers = threading.Event()
+
+    def hang(path: str) -> Reading:
+        answers.wait()
+        return read_file(path)
+
+    async def steps() -> None:
+        file.write_text(text(2))
+        for why in ("no answer within 0.1 s", "the last try still waits for it"):
+            result = await subject.reload()
+            assert result.lines == (f"{file}: cannot be read: {why}",)
+        answers.set()
+        async with asyncio.timeout(20 * FACTOR):
+            while not (await subject.reload()).applied:
+                await asyncio.sleep(0.01)
+
+    subject = reloader(file, Applied())
+    monkeypatch.setattr("lbproxy.process.reload.read_file", hang)
+    monkeypatch.setattr("lbproxy.process.reload._PATIENCE", 0.1)
+    asyncio.run(steps())
+    assert weight(subject.config) == 2
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits that are for slow writers and rare cases; what is waited for stays the same."""
-    monkeypatch.setattr("lbproxy.process.reload._QUIET_MS", 100)
-    monkeypatch.setattr("lbproxy.process.reload._LOOK_AGAIN", 0.3)
+    monkeypatch.setattr("lbproxy.process.watch._QUIET_MS", 100)
+    monkeypatch.setattr("lbproxy.process.watch._LOOK_AGAIN", 0.3)
 
 
 def watched(file: Path, steps: Callable[["Watch"], Awaitable[None]]) -> None:
@@ -320,6 +348,29 @@ def test_the_same_content_again_is_not_a_change(file: Path) -> None:
         await asyncio.sleep(0.6)
         file.write_text(text(2))
         await watch.until_applied(2)
+
+    watched(file, steps)
+
+
+@pytest.mark.usefixtures("quick")
+def test_our_own_shortage_says_nothing_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no descriptor left it cannot be read, and has not changed for that."""
+    shortage = True
+
+    def regular(path: str) -> bytes:
+        if shortage:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return regular_file(path)
+
+    monkeypatch.setattr("lbproxy.process.reload.regular_file", regular)
+
+    async def steps(watch: Watch) -> None:
+        nonlocal shortage
+        await asyncio.sleep(1)
+        shortage = False
+        file.write_text(text(2))
+        await watch.until_applied(2)
+        assert watch.subject.view.reloads == {"success": 1, "failure": 0}
 
     watched(file, steps)
 
