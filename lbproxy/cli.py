@@ -209,9 +209,9 @@ def _rebalance(args: argparse.Namespace) -> int:
 
 
 def _demo(_args: argparse.Namespace) -> int:
-    from lbproxy import demo
+    from lbproxy.demo import run
 
-    return demo.main()
+    return run.main()
 
 
 def _control(args: argparse.Namespace) -> str:

@@ -80,17 +80,21 @@ class Demo:
         if select.select([self.ours], [], [], 0)[0]:
             self.output += os.read(self.ours, 1 << 16).decode(errors="replace")
 
+    def processes(self) -> dict[int, str]:
+        """Return the commands of its processes, by number."""
+        return _processes_with(str(self.tmp_path))
+
     def left(self) -> list[str]:
         """Return what is left of it: processes, files."""
-        return [*_processes_with(str(self.tmp_path)), *map(str, self.tmp_path.iterdir())]
+        return [*self.processes().values(), *map(str, self.tmp_path.iterdir())]
 
 
-def _processes_with(word: str) -> list[str]:
-    found = []
+def _processes_with(word: str) -> dict[int, str]:
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.name != str(os.getpid()) and word.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
     return found
@@ -143,9 +147,19 @@ def test_a_signal_ends_it_with_0_and_nothing_is_left(demo: Demo, number: signal.
 
 def test_a_signal_while_it_starts_leaves_nothing(demo: Demo) -> None:
     """Ctrl-C of the impatient, at the first sign of a child."""
-    until(lambda: any("lbproxy run" in line for line in _processes_with(str(demo.tmp_path))))
+    until(lambda: any("lbproxy run" in line for line in demo.processes().values()))
     demo.process.send_signal(signal.SIGINT)
     assert demo.ended() == 0
+    assert demo.left() == []
+
+
+def test_a_proxy_that_dies_ends_it_with_1(demo: Demo) -> None:
+    """There is nothing more to see; what the proxy logged is shown, and nothing is left."""
+    demo.read_until(row("gamma", "up"))
+    (proxy,) = (number for number, command in demo.processes().items() if "lbproxy run" in command)
+    os.kill(proxy, signal.SIGKILL)
+    assert demo.ended() == 1
+    assert "lbproxy: the proxy has ended:" in demo.output
     assert demo.left() == []
 
 
