@@ -1,1 +1,10 @@
-"""What it shows of itself, and how it is asked."""
+"""What lbproxy shows of itself, and how it is asked.
+
+In reading order: `snapshot` (how everything is, as values) and its forms: `shapes` (the JSON that programs read, as
+types), `render` (that JSON, text for a terminal, a page), `metrics` (Prometheus). The HTTP endpoint is `admin` (its
+pages) and `http` (with one client). The control socket is `commands` (what may be asked, for both ends), `client` (the
+end that asks) and `control` (the end that answers). `serving` is what admin and control share.
+
+`snapshot` may be imported by all who have something to show, the rest by `process`, `demo` and `cli`. Of the others it
+knows the words for a server's state and the form of a histogram. Its table stands at the end of `commands`.
+"""

@@ -89,13 +89,13 @@ def _proxies(proxies: tuple[ProxyView, ...]) -> Iterator[Metric]:
     )
     yield _counter(
         "lbproxy_connections_rejected_total",
-        "Client connections closed without reaching a server.",
+        "Client connections that were not served.",
         "proxy reason",
         (row for p in proxies for row in _by(p.rejected.items(), p.name)),
     )
     yield _counter(
         "lbproxy_connections_closed_total",
-        "Client connections that ended.",
+        "All other client connections that have ended.",
         "proxy reason",
         (row for p in proxies for row in _by(p.closed.items(), p.name)),
     )

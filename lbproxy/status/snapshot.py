@@ -1,6 +1,7 @@
-"""What is going on, as frozen values: the one thing that /metrics, /status, `lbproxy status` and the journal read.
+"""How everything is, as frozen values: what /metrics, /status and `lbproxy status` are made from.
 
-`App.snapshot()` makes one; nothing here refers back to live objects. Counters count from process start.
+The data plane makes one whenever it is asked; nothing in it refers back to live objects. Counters count from the start
+of the process.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class ServerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyView:
-    """One proxy. `rejected` and `closed` count connections by reason."""
+    """One proxy. `rejected` counts by reason the clients that were not served, `closed` all others that have ended."""
 
     name: str
     listen: tuple[str, ...]
