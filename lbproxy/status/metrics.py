@@ -105,7 +105,7 @@ def _states(servers: Servers) -> Iterator[Metric]:
     """Yield the families that tell how the servers are."""
     yield _gauge(
         "lbproxy_server_up",
-        "1 if the server takes new connections, else 0.",
+        "1 if the server is up, else 0.",
         _SERVER,
         ((labels, s.state == State.UP) for labels, s in servers),
     )

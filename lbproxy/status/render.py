@@ -22,7 +22,7 @@ _STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#222}h2{margin:1.5em 0 .3em;font-size:1.1em}
 table{border-collapse:collapse}th,td{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}
 th{font-weight:600;color:#666}td.word,th.word{text-align:left}.alarm{color:#b00020;font-weight:600;white-space:pre-wrap}
-.up{color:#0a7d32}.draining,.disabled{color:#666}.sick{color:#b36b00}.down{color:#b00020;font-weight:600}
+.up{color:#0a7d32}.unchecked,.draining,.disabled{color:#666}.sick{color:#b36b00}.down{color:#b00020;font-weight:600}
 """
 
 
@@ -95,7 +95,7 @@ def status_page(status: Status) -> str:
     if alarm := _reload_alarm(status):
         body.append(f'<p class="alarm">{escape(chr(10).join(alarm))}</p>')
     for name, proxy in status["proxies"].items():
-        alarm_class = "" if _up(proxy) else ' class="alarm"'
+        alarm_class = "" if _in(proxy, State.UP, State.UNCHECKED) else ' class="alarm"'
         body.append(
             f"<h2>{escape(name)}</h2><p{alarm_class}>{escape(', '.join(proxy['listen']))}: "
             f"{escape(_proxy_summary(proxy))}</p><table>"
@@ -160,13 +160,15 @@ def _reload_alarm(status: Status) -> list[str]:
     return [alarm, *(f"  {line}" for line in why.splitlines())]
 
 
-def _up(proxy: ProxyStatus) -> int:
-    return sum(server["state"] == State.UP for server in proxy["servers"].values())
+def _in(proxy: ProxyStatus, *states: State) -> int:
+    """Return how many servers are in one of `states`."""
+    return sum(server["state"] in states for server in proxy["servers"].values())
 
 
 def _proxy_summary(proxy: ProxyStatus) -> str:
-    up, of = _up(proxy), len(proxy["servers"])
-    servers = f"{up} of {of} servers up" if up else f"NO SERVER UP OF {of}"
+    up, unchecked, of = _in(proxy, State.UP), _in(proxy, State.UNCHECKED), len(proxy["servers"])
+    servers = f"{up} of {of} servers up" if up or unchecked else f"NO SERVER UP OF {of}"
+    servers += f", {unchecked} unchecked" if unchecked else ""
     return f"{servers}, {proxy['connections']} connections open, {proxy['connections_total']} since start"
 
 

@@ -126,6 +126,7 @@ def test_the_lines_to_paste_work(demo: Demo) -> None:
     with connect(port) as client:
         client.sendall(get())
         assert receive_all(client).split()[-1].decode() in ("alpha", "beta", "gamma")
+    demo.read_until("3 of 3 servers up")
     status = subprocess.run(
         [sys.executable, "-m", "lbproxy", "status"],
         env={**os.environ, "LBPROXY_CONTROL": control}, capture_output=True, text=True, timeout=WAIT,

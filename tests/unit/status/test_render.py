@@ -209,6 +209,14 @@ def test_status_text_says_that_no_server_is_up() -> None:
     assert "NO SERVER UP OF 2" in status_text(status(server("a", state="down"), server("b", state="sick")))
 
 
+def test_a_server_that_is_unchecked_is_not_up_and_no_reason_for_alarm() -> None:
+    """It may be used; right after a start that is how all servers are."""
+    fresh = status(server("a", state="unchecked"), server("b", state="unchecked"))
+    assert ": 0 of 2 servers up, 2 unchecked, " in status_text(fresh)
+    assert 'class="alarm"' not in status_page(fresh)
+    assert ": 1 of 2 servers up, 1 unchecked, " in status_text(status(server("a"), server("b", state="unchecked")))
+
+
 def test_status_text_shows_every_reason_of_a_failed_reload_before_the_table() -> None:
     """What is wrong with the file stands right under the first line, and what runs instead."""
     failed = status(server("a"), last_reload_successful=False, last_reload_error="f:1: x: bad\nf:2: y: bad")
