@@ -4,7 +4,8 @@
 #   make check   style, types and the import rules only; seconds
 #   make compile  compile the hot modules in place (needs gcc and Python's headers): the same, faster
 #   make uncompile  take the compiled form away again
-#   make wheel    build a wheel of the compiled form in dist/
+#   make wheel    build a wheel of the compiled form for each Python at hand, in dist/
+#   make deb      build a package for Debian or Ubuntu, in dist/; make rpm one for EL (INTERPRETER: who will run it)
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
@@ -12,11 +13,12 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+INTERPRETER ?= /usr/bin/python3
 LOCK ?=
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 
-.PHONY: run test check compile test-compiled uncompile wheel bench bench-quick trials lock clean
+.PHONY: run test check compile test-compiled uncompile wheel deb rpm bench bench-quick trials lock clean
 
 run: $(installed)
 	@$(bin)/lbproxy demo
@@ -42,8 +44,11 @@ test-compiled: compile
 	$(bin)/python -m pytest tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
 		$(MAKE) --no-print-directory uncompile; exit $$status
 
-wheel: $(installed)
-	LBPROXY_COMPILE=1 $(bin)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+wheel:
+	$(PYTHON) packaging/wheel.py
+
+deb rpm:
+	$(PYTHON) packaging/build.py --python $(INTERPRETER) $@
 
 uncompile:
 	@find lbproxy -name '*.so' -delete
@@ -72,6 +77,9 @@ lock:
 	$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
 		--python-version 3.11 --generate-hashes --extra test --custom-compile-command 'make lock' $(LOCK) \
 		--output-file requirements.lock pyproject.toml
+	$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
+		--python-version 3.11 --generate-hashes --group packaging --custom-compile-command 'make lock' $(LOCK) \
+		--output-file packaging/requirements.lock pyproject.toml
 	@rm -rf $(VENV)/lock
 
 clean: uncompile

@@ -33,10 +33,14 @@ sys.exit(main())
 
 
 class Box:
-    """A booted systemd; a context manager. `layer` is a directory of newer packages, `binds` goes in as it is."""
+    """A booted systemd; a context manager.
 
-    def __init__(self, layer: str = "", binds: Mapping[Path, str] | None = None) -> None:
+    `layer` is a directory of newer packages, `root` another distribution's root; `binds` goes in as it is.
+    """
+
+    def __init__(self, layer: str = "", binds: Mapping[Path, str] | None = None, root: str = "") -> None:
         self.layer = layer or os.environ.get("LBPROXY_TEST_LAYER", "")
+        self.root = root
         self.binds = dict(binds or {})
 
     def __enter__(self) -> Self:
@@ -45,6 +49,8 @@ class Box:
         options = [f"--bind={source}:{target}" for source, target in self.binds.items()]
         if self.layer:
             options.append(f"--layer={self.layer}")
+        if self.root:
+            options.append(f"--root={self.root}")
         try:
             self._script("up", *options)
         except BaseException:
@@ -72,7 +78,59 @@ class Box:
         assert done.returncode == 0, done.stderr
 
 
-class Service(Box):
+class Unit(Box):
+    """A box with lbproxy.service in it."""
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        self.systemctl("start")
+
+    def systemctl(self, verb: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `systemctl VERB lbproxy`."""
+        return self.run("systemctl", verb, *options, UNIT, check=check)
+
+    def show(self, name: str) -> str:
+        """Return a property of the unit."""
+        return self.run("systemctl", "show", "--value", "-p", name, UNIT).stdout.strip()
+
+    def lbproxy(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the command line inside."""
+        return self.run("/usr/bin/lbproxy", *arguments, check=check)
+
+    def status(self) -> dict[str, Any]:
+        """Return the status JSON."""
+        found: dict[str, Any] = json.loads(self.lbproxy("status", "--json").stdout)
+        return found
+
+    def conns(self) -> list[dict[str, Any]]:
+        """Return the open connections."""
+        found: list[dict[str, Any]] = json.loads(self.lbproxy("conns", "--json").stdout)
+        return found
+
+    def pid(self) -> int:
+        """Return the main process, as numbered inside."""
+        return int(self.show("MainPID"))
+
+    def kill(self, number: str) -> None:
+        """Send a signal (its name without SIG) to the main process, and wait until another one is ready."""
+        old = self.pid()
+        self.run("kill", f"-{number}", str(old))
+        until(lambda: self.pid() not in (0, old) and self.show("ActiveState") == "active", "a new process is ready", 60)
+
+    def memory(self) -> int:
+        """Return the PSS of the main process in KiB."""
+        text = self.run("cat", f"/proc/{self.pid()}/smaps_rollup").stdout
+        found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
+        assert found, text
+        return int(found[1])
+
+    def log(self) -> str:
+        """Return what the journal has of the unit."""
+        self.run("journalctl", "--sync", check=False)
+        return self.run("journalctl", "-u", UNIT, "-o", "short-precise", "--no-pager", check=False).stdout
+
+
+class Service(Unit):
     """The unit as shipped, installed and started with `config` (a dict as in the file).
 
     The interpreter and the dependencies of the running tests are bound into /opt, because the unit sees nobody's home.
@@ -152,8 +210,6 @@ class Service(Box):
         new.symlink_to(name)
         new.rename(self.dir / "builds" / "current")
 
-    # -- the service -------------------------------------------------------------------------------------------------
-
     def rewrite(self, config: Mapping[str, Any] | str) -> None:
         """Replace the configuration file, atomically; in a dict, a change of the file is not watched for."""
         text = config if isinstance(config, str) else yaml.safe_dump({"watch": False, **config}, sort_keys=False)
@@ -161,51 +217,3 @@ class Service(Box):
         new.write_text(text)
         new.chmod(0o644)
         new.rename(self.dir / "etc" / "lbproxy.yaml")
-
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
-        self.systemctl("start")
-
-    def systemctl(self, verb: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `systemctl VERB lbproxy`."""
-        return self.run("systemctl", verb, *options, UNIT, check=check)
-
-    def show(self, name: str) -> str:
-        """Return a property of the unit."""
-        return self.run("systemctl", "show", "--value", "-p", name, UNIT).stdout.strip()
-
-    def lbproxy(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the command line inside."""
-        return self.run("/usr/bin/lbproxy", *arguments, check=check)
-
-    def status(self) -> dict[str, Any]:
-        """Return the status JSON."""
-        found: dict[str, Any] = json.loads(self.lbproxy("status", "--json").stdout)
-        return found
-
-    def conns(self) -> list[dict[str, Any]]:
-        """Return the open connections."""
-        found: list[dict[str, Any]] = json.loads(self.lbproxy("conns", "--json").stdout)
-        return found
-
-    def pid(self) -> int:
-        """Return the main process, as numbered inside."""
-        return int(self.show("MainPID"))
-
-    def kill(self, number: str) -> None:
-        """Send a signal (its name without SIG) to the main process, and wait until another one is ready."""
-        old = self.pid()
-        self.run("kill", f"-{number}", str(old))
-        until(lambda: self.pid() not in (0, old) and self.show("ActiveState") == "active", "a new process is ready", 60)
-
-    def memory(self) -> int:
-        """Return the PSS of the main process in KiB."""
-        text = self.run("cat", f"/proc/{self.pid()}/smaps_rollup").stdout
-        found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-        assert found, text
-        return int(found[1])
-
-    def log(self) -> str:
-        """Return what the journal has of the unit."""
-        self.run("journalctl", "--sync", check=False)
-        return self.run("journalctl", "-u", UNIT, "-o", "short-precise", "--no-pager", check=False).stdout

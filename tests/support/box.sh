@@ -1,22 +1,25 @@
 #!/bin/bash
 # A real systemd as PID 1 of private namespaces, over a throw-away overlay of this machine's root.
 #
-#   box.sh up   STATE [--layer=DIR] [--bind=SRC:DST]...   boot; STATE is a directory for its pid, log and mounts
+#   box.sh up   STATE [--root=DIR] [--layer=DIR] [--bind=SRC:DST]...
+#                                                         boot; STATE is a directory for its pid, log and mounts
 #   box.sh exec STATE CMD...                              run CMD inside, in all namespaces but that of the network
 #   box.sh down STATE                                     kill its PID 1, remove its cgroup and STATE
 #   box.sh can                                            try whether this machine allows it
 #
 # Needs root with CAP_SYS_ADMIN, overlayfs, systemd, util-linux. The network is this machine's: servers and clients of a
 # test stand outside. What is written inside lands in a tmpfs that dies with the mount namespace; the kernel reaps
-# everything with PID 1. Half a second to boot. Newer packages can be laid over the root by --layer (see layer.sh).
+# everything with PID 1. Half a second to boot. Newer packages can be laid over the root by --layer (see layer.sh);
+# --root is a directory with another distribution, in place of this machine's root.
 set -u
 die() { echo "box: $*" >&2; exit 1; }
 
 cmd_up() {
   local st=$1; shift
-  local layer=/ binds=() a
+  local root=/ layer=/ binds=() a
   for a in "$@"; do case $a in
-    --layer=*) layer=${a#*=};; --bind=*) binds+=("${a#*=}");; *) die "unknown option $a";; esac; done
+    --root=*) root=${a#*=};; --layer=*) layer=${a#*=};; --bind=*) binds+=("${a#*=}");;
+    *) die "unknown option $a";; esac; done
   mkdir -p "$st/mnt" || die "no state directory"
   local u; u=$(findmnt -rn -t cgroup2 -o TARGET | head -1)
   # LIBMOUNT_UTAB, or mount(8) leaves an empty /run/mount behind
@@ -28,7 +31,7 @@ cmd_up() {
     # below this cgroup the systemd inside sees "/", through its cgroup namespace
     echo $BASHPID >"$cgroup/cgroup.procs" || exit 1
     exec setsid unshare --mount --propagation private --cgroup --uts --ipc --pid --fork --kill-child=SIGKILL \
-      "$BASH" "$0" init "$st" "$layer" ${binds[@]+"${binds[@]}"}
+      "$BASH" "$0" init "$st" "$root" "$layer" ${binds[@]+"${binds[@]}"}
   ) >"$st/console.log" 2>&1 </dev/null &
   local up=$! pid= i state=
   for ((i = 0; i < 1000; i++)); do
@@ -47,13 +50,13 @@ cmd_up() {
 }
 
 cmd_init() {  # runs as PID 1 of the new namespaces; builds the root and becomes systemd
-  local st=$1 layer=$2; shift 2
+  local st=$1 root=$2 layer=$3; shift 3
   set -e; export LIBMOUNT_UTAB=$st/utab
   local m=$st/mnt r d b
   mount -t tmpfs -o mode=0755 box "$m"
   mkdir "$m/up" "$m/work" "$m/root"; r=$m/root
   [ "$layer" = / ] || cp -a "$layer/." "$m/up/"  # a lower layer that lies below / cannot be stacked over / (ELOOP)
-  mount -t overlay overlay -o lowerdir=/,upperdir="$m/up",workdir="$m/work" "$r"
+  mount -t overlay overlay -o lowerdir="$root",upperdir="$m/up",workdir="$m/work" "$r"
   mount -t proc -o nosuid,nodev,noexec proc "$r/proc"
   # read-only: systemd would raise fs.nr_open and fs.file-max, which are the machine's
   mount --bind "$r/proc/sys" "$r/proc/sys"; mount -o remount,bind,ro "$r/proc/sys"
@@ -128,4 +131,4 @@ cmd_can() {
 }
 
 command=$1; shift
-case $command in up|init|exec|down|can) "cmd_$command" "$@";; *) sed -n 2,8p "$0"; exit 2;; esac
+case $command in up|init|exec|down|can) "cmd_$command" "$@";; *) sed -n 2,9p "$0"; exit 2;; esac

@@ -25,6 +25,7 @@ PACKAGES = {
     "openssl": "openssl",
     "prlimit": "util-linux",
     "setpriv": "util-linux",
+    "rpm": "rpm",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
 }
