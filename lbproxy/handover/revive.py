@@ -75,12 +75,13 @@ def revive(
     session.born = parcel.born
     if server is not None:
         session.lease = Lease(server)
-        link = session.link = Link(poller, session, client, SocketType(fileno=parcel.server_fd))
+        link = Link(poller, session, client, SocketType(fileno=parcel.server_fd))
         link.up.moved, link.down.moved = parcel.moved
         link.first_fin = parcel.first_fin
         link.preload(parcel.rests)
         if parcel.slot:
             link.keep(parcel.slot, parcel.serial, places(parcel.slot))
+        session.linked(link)
     return session
 
 

@@ -87,15 +87,10 @@ class Backend:
         if server.health.doubted:
             self.observe(server, TrafficResult(answered=True), now)
 
-    def ended(self, server: Server, answered: bool, blamed: bool, how: str, now: float) -> None:
-        """Take in how a relayed connection ended: whether the server ever answered, or ended it without having to."""
-        if answered:
-            server.health.suspicion.proved = True
-            if server.health.doubted:
-                self.observe(server, TrafficResult(answered=True), now)
-        elif blamed:
-            server.failed(f"early_{how}")
-            self.observe(server, TrafficResult("ended a connection before its first byte", answered=True), now)
+    def broke_off(self, server: Server, kind: str, why: str, now: float) -> None:
+        """Take in that a server has accepted a connection and not answered; `kind` is the label it is counted under."""
+        server.failed(kind)
+        self.observe(server, TrafficResult(why, answered=True), now)
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""

@@ -55,7 +55,9 @@ class Attempt(Handler):
 
 
 class Dialler(Protocol):
-    """Who dials, and hears of the result."""
+    """Who dials, and is called back."""
+
+    __slots__ = ()
 
     def crashed(self) -> None:
         """Let go of everything: a bug of ours was met."""

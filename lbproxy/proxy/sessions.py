@@ -14,7 +14,8 @@ from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
-from lbproxy.proxy.session import NO_SERVER, UNREACHABLE, Session
+from lbproxy.proxy.search import NO_SERVER, UNREACHABLE
+from lbproxy.proxy.session import Session
 
 log = logging.getLogger("lbproxy.proxy")
 access: Final = logging.getLogger("lbproxy.access")

@@ -34,6 +34,8 @@ _WRITING: Final = socket.SHUT_WR
 class LinkOwner(Protocol):
     """Who hears of the end of a link."""
 
+    __slots__ = ()
+
     def ended(self, reason: str) -> None:
         """Hear that the link has closed both sockets, for `reason`."""
 

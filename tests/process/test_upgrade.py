@@ -23,7 +23,7 @@ from tests.support.ports import free_port
 from tests.support.servers import Echo, Hung
 from tests.support.streams_checked import Numbered
 from tests.support.wait import FACTOR, until
-from tests.unit.proxy.test_session import client_hello
+from tests.unit.proxy.story import client_hello
 
 ONE_OF_EACH = {"steady": 10, "fast": 4, "bulk": 2, "slow": 2, "half_client": 2, "half_server": 2}
 

@@ -64,7 +64,7 @@ THIRD_PARTY: dict[str, set[str]] = {
 }
 
 PURE = ("warnonce", "balance", "checks.answer", "config.model", "config.diff", "relay.duplex", "net.timers",
-        "proxy.clienthello", "proxy.proxy_protocol")  # fmt: skip
+        "proxy.clienthello", "proxy.phases", "proxy.proxy_protocol")  # fmt: skip
 """Decisions: the time is an argument and nothing is touched."""
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
 

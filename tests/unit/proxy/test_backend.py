@@ -9,6 +9,7 @@ import pytest
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
+from lbproxy.net.timers import NEVER
 from tests.unit.relay.hand import Bench
 from tests.unit.scene import Scene
 
@@ -100,23 +101,24 @@ def test_without_checks_what_they_said_is_forgotten_and_what_traffic_said_is_not
     assert len(scene.transitions) == told
 
 
-@pytest.mark.parametrize("how", ["fin", "rst"])
-def test_a_connection_that_ends_before_its_first_byte_counts_against_its_server(scene: Scene, how: str) -> None:
-    """If the server has ended it; it then has to answer somebody to be trusted again."""
+def test_a_server_that_has_broken_off_must_answer_to_be_trusted_again(scene: Scene) -> None:
+    """That it accepts another connection proves nothing."""
     server = scene.servers[0]
     for now in (1.0, 2.0):
-        scene.backend.ended(server, answered=False, blamed=True, how=how, now=now)
-    assert server.failures == {f"early_{how}": 2}
+        scene.backend.broke_off(server, "early_reset", "gone", now)
+    assert server.failures == {"early_reset": 2}
+    assert scene.failed == ["s0", "s0"]
     assert scene.states() == [DOWN, UP]
     scene.backend.observe(server, TrafficResult(), 3.0)
     assert scene.states() == [DOWN, UP]
-    scene.backend.ended(server, answered=True, blamed=False, how="fin", now=4.0)
+    scene.backend.answered(server, NEVER, 4.0)
     assert scene.states() == [UP, UP]
 
 
-def test_a_connection_that_has_been_answered_or_was_left_by_its_client_counts_against_nobody(scene: Scene) -> None:
-    """Servers may end what they like once they have answered."""
-    for answered, blamed in ((True, True), (True, False), (False, False)):
-        for now in (1.0, 2.0, 3.0):
-            scene.backend.ended(scene.servers[0], answered, blamed, "rst", now)
-    assert (scene.transitions, scene.failed, scene.servers[0].failures) == ([], [], {})
+def test_the_time_to_the_first_byte_counts_from_a_whole_clienthello(scene: Scene) -> None:
+    """Of a client that speaks something else, or by and by, the time says nothing of the server."""
+    server = scene.servers[0]
+    scene.backend.answered(server, NEVER, 4.0)
+    assert sum(server.first_byte_seconds.counts) == 0
+    scene.backend.answered(server, 3.5, 4.0)
+    assert sum(server.first_byte_seconds.counts) == 1

@@ -1,306 +1,156 @@
-"""One client's life up to the server's first byte, on real loopback sockets."""
+"""One client's connection from accept to close: what it counts, when it is cut, and that it can stand still between."""
 
 from __future__ import annotations
 
 import socket
-import ssl
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
-from lbproxy.balance.suspicion import TrafficResult
-from lbproxy.proxy.session import CLIENT_LEFT, UNREACHABLE, Session
+from lbproxy.proxy.phases import LINKED
+from tests.unit.proxy.story import HELLO, Story
 from tests.unit.relay.hand import Bench, ended, reset, take
-from tests.unit.scene import Scene, closed_port
-
-DOWN = CheckResult(State.DOWN, "connection timed out", "timeout")
 
 
-def client_hello() -> bytes:
-    """Return what a TLS client says first."""
-    outgoing = ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="kubernetes")
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
+def linked(bench: Bench, **settings: object) -> tuple[Story, socket.socket]:
+    """Return a session that relays, and the server's end."""
+    story = Story(bench, **{"first_byte_timeout": 0.0, **settings}).begin()
+    story.loop.until(lambda: story.session.phase == LINKED)
+    return story, story.accept(0)
 
 
-HELLO = client_hello()
-
-
-class Story:
-    """A session between `client` and servers that the test plays itself."""
-
-    def __init__(self, bench: Bench, count: int = 2, **settings: object) -> None:
-        self.bench = bench
-        self.loop = bench.loop
-        self.listeners = [bench.listen() for _ in range(count)]
-        self.scene = Scene(bench, *(listener.getsockname() for listener in self.listeners), **settings)
-        self.servers = self.scene.servers
-        self.ends: list[str] = []
-        self.client, near = bench.pair()
-        bench.poller.turn()
-        self.session = Session(
-            bench.poller, self.scene.backend, near, self.client.getsockname(),
-            lambda _, reason, why: self.ends.append(reason),
-        )  # fmt: skip
-        self.session.start()
-
-    def accept(self, at: int) -> socket.socket:
-        """Return the connection that server `at` gets."""
-        self.listeners[at].setblocking(False)
-        found: list[socket.socket] = []
-
-        def arrived() -> bool:
-            try:
-                found.append(self.listeners[at].accept()[0])
-            except BlockingIOError:
-                return False
-            return True
-
-        self.loop.until(arrived, f"a connection to server {at}")
-        found[0].setblocking(False)
-        return self.bench.keep(found[0])
-
-    def hear(self, sock: socket.socket, size: int) -> bytes:
-        """Return `size` bytes that arrive at `sock`."""
-        got = bytearray()
-
-        def more() -> bool:
-            got.extend(take(sock))
-            return len(got) >= size
-
-        self.loop.until(more, f"{size} bytes")
-        return bytes(got)
-
-    def untouched(self, at: int) -> bool:
-        """Whether nobody has connected to server `at`."""
-        self.loop.settle()
-        self.listeners[at].setblocking(False)
-        try:
-            self.listeners[at].accept()[0].close()
-        except BlockingIOError:
-            return True
-        return False
-
-
-@pytest.fixture
-def story(bench: Bench) -> Iterator[Story]:
-    """Have a client in front of two servers of which the first is preferred."""
-    story = Story(bench)
-    yield story
-    story.session.cut("end of the test")
-    story.loop.settle()
-    assert story.scene.idle()
-    assert len(story.ends) == 1
-
-
-def test_a_server_that_stays_silent_is_left_for_another_with_what_the_client_said(bench: Bench) -> None:
-    """The other one gets the ClientHello to the byte; the silent one is suspect, and reset."""
-    story = Story(bench, first_byte_timeout=0.05)
+def test_what_was_sent_before_the_first_byte_counts_as_moved(bench: Bench) -> None:
+    """A client that waits for its answer has said something, and that is seen before and after the answer."""
+    story = Story(bench).begin()
+    assert story.session.bytes_moved() == (0, 0)
     story.client.send(HELLO)
-    first = story.accept(0)
-    assert story.hear(first, len(HELLO)) == HELLO
-    second = story.accept(1)
-    assert story.hear(second, len(HELLO)) == HELLO
-    second.send(b"hello, client")
-    assert story.hear(story.client, 13) == b"hello, client"
-    assert ended(first) == "rst"
-    assert story.servers[0].failures == {"first_byte_timeout": 1}
-    assert (story.servers[0].replays, story.session.server) == (1, story.servers[1])
-    assert story.scene.states() == [State.DOWN, State.UP]
-    story.session.cut("end of the test")
-    assert story.scene.idle()
-
-
-@pytest.mark.plain
-def test_a_silent_server_may_still_answer_while_another_one_is_dialled(bench: Bench) -> None:
-    """It may just be slow, and be the only one that works."""
-    story = Story(bench, count=1, first_byte_timeout=0.05)
-    story.client.send(HELLO)
-    first = story.accept(0)
-    story.loop.until(lambda: story.servers[0].failures)
-    first.send(b"late")
-    assert story.hear(story.client, 4) == b"late"
-    assert story.ends == []
-    story.session.cut("end of the test")
-
-
-@pytest.mark.parametrize("how", ["rst", "fin"])
-@pytest.mark.parametrize("said", [b"", HELLO[:7], HELLO])
-def test_a_server_that_ends_before_its_first_byte_is_replaced(story: Story, how: str, said: bytes) -> None:
-    """Nothing has happened yet that another server could not do as well; the failure is remembered."""
-    if said:
-        story.client.send(said)
-    first = story.accept(0)
-    assert story.hear(first, len(said)) == said
-    if how == "rst":
-        reset(first)
-    else:
-        first.close()
-    second = story.accept(1)
-    story.client.send(HELLO[len(said) :])
-    assert story.hear(second, len(HELLO)) == HELLO
-    assert story.scene.states() == [State.DOWN, State.UP]
-    assert sum(story.servers[0].failures.values()) == 1
-    story.scene.backend.observe(story.servers[0], TrafficResult(), 0.0)
-    assert story.scene.states() == [State.DOWN, State.UP]
-
-
-def test_a_server_may_lose_patience_with_a_client_that_says_nothing(story: Story) -> None:
-    """An API server closes an idle connection after half a minute: that is no failure, and the client gets its FIN."""
-    first = story.accept(0)
-    story.session.born -= 10
-    first.close()
-    story.loop.until(lambda: story.ends == ["server_fin"])
-    assert ended(story.client) == "fin"
-    assert story.servers[0].failures == {}
-    assert story.scene.states() == [State.UP, State.UP]
-
-
-@pytest.mark.parametrize(
-    "said", [b"GET / HTTP/1.1\r\n\r\n", HELLO + b"early", b"\x16\x03\x01\x00", b"PRI * HTTP/2.0\r\n"],
-)  # fmt: skip
-def test_what_is_no_lone_client_hello_is_never_said_twice(story: Story, said: bytes) -> None:
-    """A request may have been acted on before the connection broke: the client is told by a reset."""
-    story.client.send(said)
-    if said.startswith(b"\x16\x03\x01\x00"):
-        story.client.shutdown(socket.SHUT_WR)
-    first = story.accept(0)
-    assert story.hear(first, len(said)) == said
-    reset(first)
-    story.loop.until(lambda: story.ends)
-    assert ended(story.client) == "rst"
-    assert story.untouched(1)
-
-
-def test_what_follows_a_client_hello_is_relayed_and_not_kept(story: Story) -> None:
-    """After it the connection belongs to the server that has it."""
-    story.client.send(HELLO)
-    first = story.accept(0)
-    assert story.hear(first, len(HELLO)) == HELLO
-    story.client.send(b"more")
-    assert story.hear(first, 4) == b"more"
-    reset(first)
-    story.loop.until(lambda: story.ends)
-    assert story.untouched(1)
-
-
-def test_after_the_first_byte_nothing_is_said_again(story: Story) -> None:
-    """A reset is then passed on."""
-    story.client.send(HELLO)
-    first = story.accept(0)
-    story.hear(first, len(HELLO))
-    first.send(b"x")
-    assert story.hear(story.client, 1) == b"x"
-    reset(first)
-    story.loop.until(lambda: story.ends)
-    assert ended(story.client) == "rst"
-    assert story.untouched(1)
-    assert sum(story.servers[0].first_byte_seconds.counts) == 1
-
-
-def test_a_wait_moves_on_when_checks_find_the_server_down(story: Story) -> None:
-    """Its client is not closed: by then it has no share in the server whose connections are cut."""
-    story.client.send(HELLO)
-    first = story.accept(0)
-    story.hear(first, len(HELLO))
-    story.session.move_on(story.servers[0])
-    assert story.session.server is not story.servers[0]
-    second = story.accept(1)
-    assert story.hear(second, len(HELLO)) == HELLO
-    assert ended(first) == "rst"
-    assert [server.connections for server in story.servers] == [0, 1]
-    assert story.ends == []
-
-
-@pytest.mark.plain
-def test_a_wait_that_has_nowhere_to_go_ends_with_a_reset(bench: Bench) -> None:
-    """The client learns at once that nobody can serve it."""
-    story = Story(bench, count=1)
-    story.client.send(HELLO)
-    story.hear(story.accept(0), len(HELLO))
-    story.session.move_on(story.servers[0])
-    story.loop.settle()
-    assert story.ends == [UNREACHABLE]
-    assert ended(story.client) == "rst"
-
-
-def test_a_wait_whose_timeout_is_switched_off_just_waits(story: Story) -> None:
-    """A reload says `first_byte_timeout: 0` while a server is silent: the time never comes, and nothing spins."""
-    story.client.send(HELLO)
-    story.hear(story.accept(0), len(HELLO))
-    backend = story.scene.backend
-    backend.settings = replace(backend.settings, first_byte_timeout=0.0)
-    story.session.refresh()
-    story.loop.step(0.05)
-    now = story.bench.poller.now
-    assert story.session.due(now) > now + 10
-
-
-def test_a_client_that_leaves_while_connecting_takes_its_attempts_with_it(bench: Bench) -> None:
-    """Nobody is connected for it any more, and nothing is held against the server."""
-    scene = Scene(bench, bench.silent_port())
-    for leave in (reset, socket.socket.close):
-        client, near = bench.pair()
-        ends: list[str] = []
-        session = Session(
-            bench.poller, scene.backend, near, client.getsockname(), lambda _, reason, why, to=ends: to.append(reason)
-        )
-        session.start()
-        bench.loop.settle()
-        assert scene.servers[0].connections == 1
-        leave(client)
-        bench.loop.settle()
-        assert ends == [CLIENT_LEFT]
-        assert scene.idle()
-    assert scene.servers[0].failures == {}
-
-
-def test_a_client_that_has_said_all_while_connecting_is_still_served(story: Story) -> None:
-    """It has sent its request and FIN, and waits for the answer."""
-    story.client.send(b"request")
-    story.client.shutdown(socket.SHUT_WR)
-    first = story.accept(0)
-    assert story.hear(first, 7) == b"request"
-    story.loop.settle()
-    assert ended(first) == "fin"
-    first.send(b"answer")
-    first.close()
+    server = story.accept(0)
+    story.hear(server, len(HELLO))
+    assert story.session.bytes_moved() == (len(HELLO), 0)
+    server.send(b"answer")
     assert story.hear(story.client, 6) == b"answer"
-    story.loop.until(lambda: story.ends)
-    assert ended(story.client) == "fin"
+    assert story.session.bytes_moved() == (len(HELLO), 6)
+    story.session.cut("end of the test")
+
+
+def test_what_a_client_has_said_outlives_a_rest(bench: Bench) -> None:
+    """The server that was told it is left, and one is asked anew with what was said: no byte is lost or said twice."""
+    story = Story(bench).begin()
+    story.client.send(HELLO)
+    first = story.accept(0)
+    story.hear(first, len(HELLO))
+    rest = story.session.freeze()
+    assert rest == (HELLO, (b"", b""))
+    assert story.scene.idle()
+    story.loop.settle()
+    assert ended(first) == "rst"
+    story.client.shutdown(socket.SHUT_WR)
+    story.loop.settle()
+    story.session.thaw(*rest)
+    second = story.accept(0)
+    assert story.hear(second, len(HELLO)) == HELLO
+    story.loop.until(lambda: ended(second) == "fin")
+    story.session.cut("end of the test")
+
+
+def test_a_relayed_connection_outlives_a_rest(bench: Bench) -> None:
+    """What comes meanwhile waits in the kernel."""
+    story, server = linked(bench)
+    rest = story.session.freeze()
+    story.client.send(b"up")
+    server.send(b"down")
+    story.loop.settle()
+    assert (take(server), take(story.client)) == (b"", b"")
+    story.session.thaw(*rest)
+    story.loop.settle()
+    assert (take(server), take(story.client)) == (b"up", b"down")
+    story.session.cut("end of the test")
+
+
+def test_a_cut_resets_both_sides(bench: Bench) -> None:
+    """Whatever phase it is in, and the server is still known to whoever counts it."""
+    story, server = linked(bench)
+    story.session.cut("server_down")
+    assert (ended(story.client), ended(server)) == ("rst", "rst")
+    assert (story.ends, story.at_the_end) == (["server_down"], [story.servers[0]])
+    assert story.scene.idle()
+
+
+def test_an_idle_connection_is_cut_when_its_time_is_over(bench: Bench) -> None:
+    """Not before, and after a reload by the new time."""
+    story, _ = linked(bench, idle_timeout=600.0)
+    now = bench.poller.now
+    assert story.session.due(now) > now + 500
+    backend = story.scene.backend
+    backend.settings = replace(backend.settings, idle_timeout=0.001)
+    story.session.refresh()
+    story.loop.until(lambda: story.ends == ["idle_timeout"])
+
+
+def test_a_client_that_waits_for_a_first_byte_for_too_long_is_cut(bench: Bench) -> None:
+    """A server may take its time, but not for ever."""
+    story = Story(bench, idle_timeout=600.0).begin()
+    story.accept(0)
+    story.loop.settle()
+    now = bench.poller.now
+    assert story.session.due(now) > now + 500
+    assert story.ends == []
+    story.session.due(now + 601)
+    assert story.ends == ["idle_timeout"]
 
 
 @pytest.mark.parametrize("timeout", [0.0, 3.0])
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_the_proxy_header_comes_first(bench: Bench, version: str, timeout: float) -> None:
-    """Before the client has said anything, and again at the next server."""
-    story = Story(bench, proxy_protocol=version, first_byte_timeout=timeout)
-    start = {"v1": b"PROXY TCP4 127.0.0.1 ", "v2": b"\r\n\r\n\0\r\nQUIT\n"}[version]
-    first = story.accept(0)
-    header = story.hear(first, len(start))
-    assert header.startswith(start)
-    story.client.send(HELLO)
-    assert story.hear(first, len(HELLO)) == HELLO
-    if timeout:
-        reset(first)
-        second = story.accept(1)
-        assert story.hear(second, len(header) + len(HELLO)) == header + HELLO
+def test_a_connection_is_hardened_once_and_again_after_a_reload(bench: Bench, timeout: float) -> None:
+    """Only one that has lived a while is worth the system calls; what was set by hand in between stays."""
+    story = Story(bench, first_byte_timeout=timeout, tcp_user_timeout=7.0).begin()
+    story.accept(0).send(b"x")
+    story.loop.until(lambda: story.session.link)
+    link = story.session.link
+    assert link is not None
+
+    def user_timeout() -> int:
+        return link.server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    assert user_timeout() == 0
+    story.session.due(bench.poller.now)
+    assert user_timeout() == 7000
+    link.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
+    story.session.due(bench.poller.now)
+    assert user_timeout() == 1
+    story.session.refresh()
+    story.loop.until(lambda: user_timeout() == 7000)
     story.session.cut("end of the test")
 
 
-def test_when_nobody_can_be_reached_the_client_is_reset(bench: Bench) -> None:
-    """Not told a clean end."""
-    scene = Scene(bench, closed_port(bench))
-    client, near = bench.pair()
-    ends: list[str] = []
-    Session(
-        bench.poller, scene.backend, near, client.getsockname(), lambda _, reason, why: ends.append(f"{reason}: {why}")
-    ).start()
-    bench.loop.until(lambda: ends)
-    assert ends == [f"{UNREACHABLE}: s0: connection refused"]
-    assert ended(client) == "rst"
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_server_that_ends_a_relayed_connection_without_a_byte_is_blamed(bench: Bench, how: str) -> None:
+    """It took the connection, and nothing came of it."""
+    story, server = linked(bench)
+    story.client.send(b"request")
+    story.hear(server, 7)
+    if how == "rst":
+        reset(server)
+    else:
+        server.close()
+    story.loop.until(lambda: ended(story.client) == how)
+    story.client.close()
+    story.loop.until(lambda: story.ends)
+    assert list(story.servers[0].failures) == [f"early_server_{how}"]
+    assert story.scene.states() == [State.DOWN, State.UP]
+
+
+def test_a_server_that_has_answered_may_end_what_it_likes(bench: Bench) -> None:
+    """Nor is one blamed for what the client has ended first."""
+    story, server = linked(bench)
+    server.send(b"x")
+    assert story.hear(story.client, 1) == b"x"
+    reset(server)
+    story.loop.until(lambda: story.ends)
+    other, server = linked(bench)
+    other.client.shutdown(socket.SHUT_WR)
+    other.loop.until(lambda: ended(server) == "fin")
+    server.close()
+    other.loop.until(lambda: other.ends)
+    for each in (story, other):
+        assert (each.servers[0].failures, each.scene.states()) == ({}, [State.UP, State.UP])
