@@ -1,6 +1,8 @@
 """What the answer of a server means, and what it means that there was none.
 
-connect, TLS or HTTP fails, or no whole answer in time   DOWN
+connect or TLS fails, or is not done in time             DOWN
+what comes is not HTTP, or ends before its end           DOWN
+no whole answer in time, though connect and TLS work     SICK      late is not gone: it serves those it has (etcd slow)
 2xx                                                      UP
 401, 403, 429      the API server itself refuses us      UP        alive; whether it is ready it does not tell
 5xx with `[-]shutdown` in the body                       DRAINING  a planned stop
@@ -38,7 +40,7 @@ def judge(status: int, body: bytes) -> CheckResult:
     if 200 <= status < 300:
         return CheckResult(State.UP, f"{status}: ready", "ok")
     if status in _ALIVE:
-        return CheckResult(State.UP, f"{status}: alive, {_ALIVE[status]}", kind)
+        return CheckResult(State.UP, f"{status}: alive, {_ALIVE[status]}", kind, sure=False)
     if status < 500:
         return CheckResult(State.SICK, f"{status}: neither ready nor not ready", kind)
     failing = [name.decode() for name in _FAILING.findall(body)]
@@ -49,10 +51,15 @@ def judge(status: int, body: bytes) -> CheckResult:
     return CheckResult(State.SICK, f"{status}: {said or 'no reason given'}", kind)
 
 
-def judge_failure(error: OSError, stage: str, timeout: float) -> CheckResult | NotAsked:
-    """Return what it means that there was no answer. `stage` is how far the question had come, `timeout` in seconds."""
+def judge_failure(error: OSError, stage: str, timeout: float, alive: bool = False) -> CheckResult | NotAsked:
+    """Return what it means that there was no answer.
+
+    `stage` is how far the question had come, `timeout` in seconds; `alive` says that a new connection was made
+    meanwhile, TLS included.
+    """
     if isinstance(error, TimeoutError):
-        return CheckResult(State.DOWN, f"no answer within {timeout:g}s ({stage})", "timeout")
+        state = State.SICK if alive else State.DOWN
+        return CheckResult(state, f"no answer within {timeout:g}s ({stage})", "timeout")
     if isinstance(error, ssl.SSLError):
         return CheckResult(State.DOWN, f"TLS: {_tls_trouble(error)}", "tls")
     kind = reason(error.errno) if error.errno else CLOSED

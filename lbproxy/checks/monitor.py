@@ -59,7 +59,7 @@ class Monitor:
         from lbproxy.checks.checker import Checker
         from lbproxy.checks.probe import Probe
 
-        probe = Probe(health, str(server.settings.address))
+        probe = Probe(health, str(server.settings.address), self._backend.check_preface)
         self._checker = Checker(health, probe, lambda: server.endpoints, self._observe)
         self._checking = self._tasks.forever(self._checker.run, "check", server.name)
 

@@ -1,5 +1,9 @@
 """One question to one server: a TCP connect, a TLS handshake or an HTTP GET. What comes of it is for `answer` to judge.
 
+HTTP goes over a kept connection. When half of the time is over without an answer on it, a new one is made beside it,
+TLS included: so a server that is late is told from one that is gone, in the same time. The kernel of a stopped process
+still accepts connections, but nobody there does TLS.
+
 An apiserver logs every connection that ends within the handshake (kubernetes #70411), so a question ends politely: a
 `tls` one with close_notify, an HTTP connection is kept, and a `tcp` one is reset before its handshake's last ACK has
 left, so that the server never gets to see it.
@@ -8,8 +12,7 @@ left, so that the server never gets to see it.
 from __future__ import annotations
 
 import asyncio
-import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import h11
@@ -18,10 +21,10 @@ from lbproxy import __version__
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
-from lbproxy.checks.answer import NotAsked, judge, judge_failure, plain, printable
+from lbproxy.checks.answer import NotAsked, judge, judge_failure, printable
+from lbproxy.checks.secure import Secure
 from lbproxy.checks.stream import Stream
 from lbproxy.config.model import HealthConfig
-from lbproxy.errors import LbproxyError
 
 _LONGEST_ANSWER: Final = 65536
 """Bytes read of an answer; whatever its end may be, the status has come before."""
@@ -29,26 +32,33 @@ _LONGEST_ANSWER: Final = 65536
 
 @dataclass(slots=True)
 class _Kept:
-    """A connection and where HTTP stands on it; `received` counts the bytes of the answer at hand."""
+    """A connection and where HTTP stands on it, with what has come of the answer at hand."""
 
     endpoint: Endpoint
     stream: Stream
     http: h11.Connection
     received: int = 0
+    """Bytes."""
+    status: int = 0
+    body: bytearray = field(default_factory=bytearray)
 
 
 class Probe:
     """Asks one server what `health` says. `host` is its `host:port`, for the Host header, SNI and the certificate.
 
-    Raises LbproxyError if a certificate file cannot be used. `ask` is for one caller at a time.
+    `preface` is sent first on each connection: a PROXY header, where the server expects one. Raises LbproxyError if a
+    certificate file cannot be used. `ask` is for one caller at a time.
     """
 
-    def __init__(self, health: HealthConfig, host: str) -> None:
+    def __init__(self, health: HealthConfig, host: str, preface: bytes = b"") -> None:
         self.host = host
         self._health = health
+        self._preface = preface
         self._name = health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
-        self._tls = _context(health, self._name) if health.type in ("tls", "https") else None
+        self._secure = Secure(health, self._name) if health.type in ("tls", "https") else None
         self._stage = ""
+        self._alive = False
+        """Whether a new connection has been made for the question at hand, TLS included."""
         self._stream: Stream | None = None
         self._kept: _Kept | None = None
 
@@ -57,12 +67,15 @@ class Probe:
 
         HTTP goes over the connection of the last question if it still stands, unless `fresh`.
         """
+        if self._secure is not None and self._secure.renewed():
+            self.close()
+        self._alive = False
         try:
             async with asyncio.timeout(self._health.timeout):
                 return await self._question(endpoint, fresh)
         except OSError as error:
             self.close()
-            return judge_failure(error, self._stage, self._health.timeout)
+            return judge_failure(error, self._stage, self._health.timeout, self._alive)
         except h11.RemoteProtocolError as error:
             self.close()
             return CheckResult(State.DOWN, f"no HTTP answer: {printable(str(error))}", "protocol")
@@ -88,34 +101,64 @@ class Probe:
                 return CheckResult(State.UP, "TLS handshake done", "ok")
         kept = self._kept
         if kept is not None and not fresh and kept.endpoint == endpoint:
-            kept.received = 0
             try:
                 return await self._get(kept)
             except OSError as error:
                 # Closed by the server while it was kept, which any server may do at any time.
-                if kept.received or isinstance(error, TimeoutError):
+                if kept.received or self._alive or isinstance(error, TimeoutError):
                     raise
         stream = await self._open(endpoint)
-        self._kept = _Kept(endpoint, stream, h11.Connection(h11.CLIENT))
-        return await self._get(self._kept)
+        self._kept = kept = _Kept(endpoint, stream, h11.Connection(h11.CLIENT))
+        await self._send(kept)
+        return await self._receive(kept)
 
     async def _open(self, endpoint: Endpoint, silent: bool = False) -> Stream:
         self.close()
+        self._stream = stream = await self._connect(endpoint, silent)
+        return stream
+
+    async def _connect(self, endpoint: Endpoint, silent: bool = False) -> Stream:
         self._stage = "connect"
-        self._stream = stream = await Stream.connect(endpoint, silent)
-        if self._tls is not None:
-            self._stage = "TLS handshake"
-            await stream.shake_hands(self._tls, self._name)
+        stream = await Stream.connect(endpoint, silent)
+        try:
+            if self._preface and not silent:
+                await stream.write(self._preface)
+            if self._secure is not None:
+                self._stage = "TLS handshake"
+                await stream.shake_hands(self._secure.context, self._name)
+        except BaseException:
+            stream.close()
+            raise
+        self._alive = True
         return stream
 
     async def _get(self, kept: _Kept) -> CheckResult:
+        """Ask over a kept connection; if it is long in coming, see whether the server takes new ones."""
+        await self._send(kept)
+        try:
+            async with asyncio.timeout(self._health.timeout / 2):
+                return await self._receive(kept)
+        except TimeoutError:
+            beside = await self._connect(kept.endpoint, silent=self._secure is None)
+            beside.leave()
+            try:
+                return await self._receive(kept)
+            finally:
+                beside.close()
+
+    async def _send(self, kept: _Kept) -> None:
         self._stage = "HTTP"
+        kept.received, kept.status, kept.body = 0, 0, bytearray()
         http = kept.http
         headers = [("Host", self.host), ("User-Agent", f"lbproxy/{__version__}"), ("Accept", "*/*"),
                    ("Connection", "keep-alive")]  # fmt: skip
         request = h11.Request(method="GET", target=self._health.path, headers=headers)
         await kept.stream.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
-        status, body = 0, bytearray()
+
+    async def _receive(self, kept: _Kept) -> CheckResult:
+        """Return what the answer means; may be left and called again."""
+        self._stage = "HTTP"
+        http = kept.http
         while kept.received < _LONGEST_ANSWER:
             event = http.next_event()
             if event is h11.NEED_DATA:
@@ -125,37 +168,15 @@ class Probe:
                 kept.received += len(data)
                 http.receive_data(data)
             elif isinstance(event, h11.Response):
-                status = event.status_code
+                kept.status = event.status_code
             elif isinstance(event, h11.Data):
-                body += event.data
+                kept.body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 break
-        if not status:
+        if not kept.status:
             raise ConnectionAbortedError("no end of what is not an answer")
         if http.our_state is h11.DONE and http.their_state is h11.DONE and http.trailing_data == (b"", False):
             http.start_next_cycle()
         else:
             self.close()
-        return judge(status, bytes(body))
-
-
-def _context(health: HealthConfig, name: str) -> ssl.SSLContext:
-    """Return what TLS needs; raises LbproxyError that names the key whose value cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if not health.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    place = f"health.ca_file {health.ca_file}"
-    try:
-        if health.ca_file:
-            context.load_verify_locations(health.ca_file)
-        elif health.verify:
-            context.load_default_certs()
-        if health.cert_file:
-            place = f"health.cert_file {health.cert_file} with key_file {health.key_file}"
-            context.load_cert_chain(health.cert_file, health.key_file, password="")  # else OpenSSL asks for it
-        place = f"health.server_name {name}"
-        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
-    except (OSError, ValueError) as error:
-        raise LbproxyError(f"{place}: {plain(error)}") from None
-    return context
+        return judge(kept.status, bytes(kept.body))

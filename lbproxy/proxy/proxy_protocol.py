@@ -24,7 +24,7 @@ def header(version: Literal["v1", "v2"], src: SocketAddress, dst: SocketAddress,
     UNKNOWN in version 1, LOCAL in version 2, and the server uses those of the connection it sees.
     """
     if family not in _INET:
-        return b"PROXY UNKNOWN\r\n" if version == "v1" else _SIGNATURE + _LOCAL + b"\0" + b"\0\0"
+        return no_header(version)
     hosts = _hosts(src[0], dst[0])
     if version == "v1":
         kind = "TCP4" if hosts[0].version == 4 else "TCP6"
@@ -32,6 +32,11 @@ def header(version: Literal["v1", "v2"], src: SocketAddress, dst: SocketAddress,
     addresses = hosts[0].packed + hosts[1].packed + struct.pack("!HH", src[1], dst[1])
     kind_byte = _TCP4 if hosts[0].version == 4 else _TCP6
     return _SIGNATURE + _PROXY + kind_byte + struct.pack("!H", len(addresses)) + addresses
+
+
+def no_header(version: Literal["v1", "v2"]) -> bytes:
+    """Return the header of a connection without a client, such as a check: the server uses the addresses it sees."""
+    return b"PROXY UNKNOWN\r\n" if version == "v1" else _SIGNATURE + _LOCAL + b"\0" + b"\0\0"
 
 
 def _hosts(src: str, dst: str) -> tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address]:

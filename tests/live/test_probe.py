@@ -23,6 +23,8 @@ from lbproxy.checks.answer import NotAsked
 from lbproxy.checks.probe import Probe
 from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError
+from lbproxy.proxy.proxy_protocol import no_header
+from tests.support import certs as certificates
 from tests.support.certs import Certs
 from tests.support.nginx import NginxServer
 from tests.support.ports import free_port
@@ -169,7 +171,7 @@ def answer(status: str, body: str = "") -> bytes:
         (b"HTTP/1.0 200 OK\r\n\r\nok", CheckResult(State.UP, "200: ready", "ok")),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + READY, CheckResult(State.UP, "200: ready", "ok")),
         (answer("500 Oops", "[-]etcd failed\n"), CheckResult(State.SICK, "500: [-]etcd failed", "http_500")),
-        (answer("403 Forbidden"), CheckResult(State.UP, "403: alive, forbids the question", "http_403")),
+        (answer("403 Forbidden"), CheckResult(State.UP, "403: alive, forbids the question", "http_403", sure=False)),
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "https"])
@@ -277,7 +279,7 @@ def test_a_trickle_is_no_answer(beginning: bytes) -> None:
 
         server.behave = trickle
         got = asked(HealthConfig(type="http", timeout=QUICK), server.port)
-        assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s (HTTP)", "timeout")
+        assert got == CheckResult(State.SICK, f"no answer within {QUICK:g}s (HTTP)", "timeout")
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -354,12 +356,118 @@ def test_a_server_that_does_not_take_the_connection_times_out(kind: str) -> None
     assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s (connect)", "timeout")
 
 
-@pytest.mark.parametrize(("kind", "stage"), [("tls", "TLS handshake"), ("https", "TLS handshake"), ("http", "HTTP")])
-def test_a_server_that_never_answers_times_out(kind: str, stage: str) -> None:
-    """The kernel of a stopped process accepts, and that is all."""
+@pytest.mark.parametrize(
+    ("kind", "state", "stage"),
+    [("tls", State.DOWN, "TLS handshake"), ("https", State.DOWN, "TLS handshake"), ("http", State.SICK, "HTTP")],
+)
+def test_a_server_that_never_answers_times_out(kind: str, state: State, stage: str) -> None:
+    """The kernel of a stopped process accepts, and that is all; without TLS nothing tells it from one that is slow."""
     with Hung() as server:
         got = asked(HealthConfig(type=kind, timeout=QUICK), server.port)  # type: ignore[arg-type]
-    assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s ({stage})", "timeout")
+    assert got == CheckResult(state, f"no answer within {QUICK:g}s ({stage})", "timeout")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_that_is_late_makes_a_server_sick_and_not_down(tls: bool, kept: bool, certs: Certs) -> None:
+    """/readyz waits for etcd while all else works: what is open there is worth keeping, on every node at once."""
+    late = threading.Event()
+    with Api(tls=certs.server_context() if tls else None) as server:
+
+        async def behave(writer: asyncio.StreamWriter) -> None:
+            while late.is_set():
+                await asyncio.sleep(0.02)
+            writer.write(READY)
+
+        async def main() -> None:
+            server.behave = behave
+            health = HealthConfig(type="https" if tls else "http", timeout=QUICK)
+            with contextlib.closing(Probe(health, server.address)) as probe:
+                if kept:
+                    assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
+                late.set()
+                expected = CheckResult(State.SICK, f"no answer within {QUICK:g}s (HTTP)", "timeout")
+                assert await probe.ask(endpoint(server.port)) == expected
+                late.clear()
+                assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
+
+        run(main)
+
+
+def test_an_answer_in_the_second_half_of_the_time_still_counts() -> None:
+    """The connection that is made beside it is no new question."""
+    with Api() as server:
+
+        async def main() -> None:
+            with contextlib.closing(Probe(HealthConfig(type="http", timeout=QUICK * 10), server.address)) as probe:
+                for seconds in (0.0, QUICK * 6):
+
+                    async def behave(writer: asyncio.StreamWriter, seconds: float = seconds) -> None:
+                        await asyncio.sleep(seconds)
+                        writer.write(READY)
+
+                    server.behave = behave
+                    assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
+
+        run(main)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_that_wants_a_proxy_header_gets_one_of_a_check_too(version: str, tls: bool, certs: Certs) -> None:
+    """It closes every connection without one; there is no client to tell of, so it says so."""
+    preface = no_header(version)  # type: ignore[arg-type]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            conn = listener.accept()[0]
+            with conn:
+                heads.append(conn.recv(len(preface)))
+                wrapped = certs.server_context().wrap_socket(conn, server_side=True) if tls else conn
+                with wrapped:
+                    wrapped.recv(4096)
+                    wrapped.sendall(READY)
+                    wrapped.recv(1)
+
+        heads: list[bytes] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+
+        async def main() -> None:
+            health = HealthConfig(type="https" if tls else "http", timeout=10 * FACTOR)
+            port = listener.getsockname()[1]
+            with contextlib.closing(Probe(health, f"127.0.0.1:{port}", preface)) as probe:
+                assert await probe.ask(endpoint(port)) == CheckResult(State.UP, "200: ready", "ok")
+
+        try:
+            run(main)
+        finally:
+            thread.join()
+    assert heads == [preface]
+
+
+def test_certificates_that_change_on_disk_are_read_again(certs: Certs, tmp_path: Path) -> None:
+    """A rotation must not find every master down; a file that cannot be used yet leaves what was read before."""
+    other = certificates.make(tmp_path)
+    ca = tmp_path / "bundle.pem"
+    ca.write_bytes(certs.ca.read_bytes())
+    old, new = NginxServer("old", certs), NginxServer("new", other)
+    with old, new:
+
+        async def main() -> None:
+            health = HealthConfig(verify=True, ca_file=str(ca), server_name="localhost", timeout=10 * FACTOR)
+            with contextlib.closing(Probe(health, "localhost:1")) as probe:
+                up = CheckResult(State.UP, "200: ready", "ok")
+                assert await probe.ask(endpoint(old.port)) == up
+                assert (await probe.ask(endpoint(new.port), fresh=True)) != up
+                ca.write_text("half a certi")
+                assert await probe.ask(endpoint(old.port), fresh=True) == up
+                ca.write_bytes(certs.ca.read_bytes() + other.ca.read_bytes())
+                assert await probe.ask(endpoint(new.port)) == up
+                assert await probe.ask(endpoint(old.port)) == up
+
+        run(main)
 
 
 def test_a_stopped_nginx_is_down_and_comes_back(certs: Certs) -> None:
@@ -371,9 +479,10 @@ def test_a_stopped_nginx_is_down_and_comes_back(certs: Certs) -> None:
             with contextlib.closing(Probe(health, server.address)) as probe:
                 assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
                 server.freeze()
-                for stage in ("HTTP", "TLS handshake"):
+                for _ in range(2):
                     got = await probe.ask(endpoint(server.port))
-                    assert got == CheckResult(State.DOWN, f"no answer within {health.timeout:g}s ({stage})", "timeout")
+                    why = f"no answer within {health.timeout:g}s (TLS handshake)"
+                    assert got == CheckResult(State.DOWN, why, "timeout")
                 server.thaw()
                 assert await probe.ask(endpoint(server.port)) == CheckResult(State.UP, "200: ready", "ok")
 

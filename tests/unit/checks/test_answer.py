@@ -41,7 +41,8 @@ MANY = "".join(f"[-]{name} failed: reason withheld\n" for name in ("etcd", "a/b"
 )
 def test_an_answer_means_what_the_table_says(status: int, body: str, state: State, reason: str, kind: str) -> None:
     """The status decides, and for 5xx the names of the failing parts in the body."""
-    assert judge(status, body.encode()) == CheckResult(state, reason, kind)
+    sure = status not in (401, 403, 429)
+    assert judge(status, body.encode()) == CheckResult(state, reason, kind, sure)
 
 
 def error(number: int) -> OSError:
@@ -66,6 +67,13 @@ def error(number: int) -> OSError:
 def test_no_answer_is_down(failure: OSError, reason: str, kind: str) -> None:
     """Whatever the reason, which is told."""
     assert judge_failure(failure, "HTTP", 2.0) == CheckResult(DOWN, reason, kind)
+
+
+def test_late_is_not_gone() -> None:
+    """A server that makes new connections, TLS included, is sick at worst."""
+    expected = CheckResult(SICK, "no answer within 2s (HTTP)", "timeout")
+    assert judge_failure(TimeoutError(), "HTTP", 2.0, alive=True) == expected
+    assert judge_failure(error(errno.ECONNRESET), "HTTP", 2.0, alive=True).reason == "connection reset by peer"
 
 
 @pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "EAGAIN"])
