@@ -45,7 +45,7 @@ class Attempt(Handler):
         self.started = now
 
     def ready(self, fd: int, events: int) -> None:
-        """Hear that the connect has come to an end."""
+        """Called when the connect has come to an end."""
         if events & (OUT | HANGUP_OR_ERROR):
             self._dial.answered(self, events)
 
@@ -60,23 +60,23 @@ class Dialler(Protocol):
     __slots__ = ()
 
     def crashed(self) -> None:
-        """Let go of everything: a bug of ours was met."""
+        """Called when a bug of ours was met: let go of everything."""
 
     def connected(self, attempt: Attempt, events: int) -> None:
-        """Take over the socket and the lease of `attempt`; `events` were told of it and not acted on."""
+        """Called with the attempt that won: its socket and its lease go over. `events` of it were not acted on."""
 
     def unreachable(self, why: str) -> None:
-        """Hear that every candidate has failed, or the deadline has passed, or none was to be had (`why` empty)."""
+        """Called when every candidate has failed, or the deadline has passed, or none was to be had (`why` empty)."""
 
 
 class Dial:
-    """The attempts of one client. Servers in `tried` are not tried (again)."""
+    """The attempts of one client. Servers in `tried` are not tried. Once it is over, nobody is called back."""
 
     __slots__ = (
         "_attempts",
         "_backend",
-        "_client",
         "_deadline",
+        "_dialler",
         "_failures",
         "_next_at",
         "_poller",
@@ -84,12 +84,13 @@ class Dial:
         "_tries",
     )
 
-    def __init__(self, poller: Poller, backend: Backend, client: Dialler, tried: tuple[Server, ...] = ()) -> None:
+    def __init__(self, poller: Poller, backend: Backend, dialler: Dialler, tried: tuple[Server, ...] = ()) -> None:
         self._poller = poller
         self._backend = backend
-        self._client: Dialler | None = client
+        self._dialler: Dialler | None = dialler
         self._tried: list[Server] = list(tried)
-        self._tries: dict[Server, int] | None = None
+        self._tries: dict[Server, int] = {}
+        """How many addresses of a server were tried, for servers that have several."""
         self._attempts: list[Attempt] = []
         self._failures: list[str] = []
         self._next_at = 0.0
@@ -119,12 +120,12 @@ class Dial:
         return earliest
 
     def _over(self) -> bool:
-        return self._client is None
+        return self._dialler is None
 
     def answered(self, attempt: Attempt, events: int) -> None:
         """Settle an attempt whose connect has ended."""
-        client = self._client
-        if client is None:
+        dialler = self._dialler
+        if dialler is None:
             return
         now = self._poller.now
         if events & HANGUP_OR_ERROR:
@@ -134,7 +135,7 @@ class Dial:
                 if not self._over():
                     self._launch(now)
                 return
-        self._client = None
+        self._dialler = None
         self._attempts.remove(attempt)
         for other in self._attempts:
             self._drop(other)
@@ -146,9 +147,9 @@ class Dial:
         self._attempts.clear()
         attempt.lease.server.connect_seconds.add(now - attempt.started)
         try:
-            client.connected(attempt, events)
+            dialler.connected(attempt, events)
         except Exception:
-            client.crashed()
+            dialler.crashed()
             self._poller.close_later(attempt.fd, attempt.sock)
             raise
 
@@ -164,15 +165,16 @@ class Dial:
 
     def cancel(self) -> None:
         """Close every attempt; nobody is called back."""
-        self._client = None
+        self._dialler = None
         for attempt in self._attempts:
             self._drop(attempt)
         self._attempts.clear()
 
     def crashed(self) -> None:
         """Pass a bug on to who dials."""
-        if self._client is not None:
-            self._client.crashed()
+        dialler = self._dialler
+        if dialler is not None:
+            dialler.crashed()
 
     def _launch(self, now: float) -> None:
         """Start the next candidate that does not fail at once."""
@@ -188,10 +190,14 @@ class Dial:
 
     def _second_address(self, now: float) -> Lease | None:
         """Choose among the servers that have an address left which this client has not tried."""
-        if self._tries is None:
+        if not self._tries:
             return None
-        spent = [server for server in self._tried if self._tries.get(server, 99) >= len(server.endpoints)]
-        return self._backend.pool.pick(now, spent)
+        return self._backend.pool.pick(now, [server for server in self._tried if self._spent(server)])
+
+    def _spent(self, server: Server) -> bool:
+        """Whether no address is left to try of a server that was tried."""
+        tries = self._tries.get(server)
+        return tries is None or tries >= len(server.endpoints)
 
     def _attempt(self, lease: Lease, now: float) -> bool:
         """Connect; returns whether there is something to wait for."""
@@ -199,8 +205,6 @@ class Dial:
         endpoint = server.endpoints[0]
         self._tried.append(server)
         if len(server.endpoints) > 1:
-            if self._tries is None:
-                self._tries = {}
             self._tries[server] = self._tries.get(server, 0) + 1
         try:
             sock = connect(endpoint[0], endpoint[1])
@@ -234,7 +238,7 @@ class Dial:
         if endpoint in server.endpoints and len(server.endpoints) > 1:
             server.endpoints.remove(endpoint)
             server.endpoints.append(endpoint)
-        if self._tries is None or self._tries.get(server, 99) >= len(server.endpoints):
+        if self._spent(server):
             # Only a server that had accepted resets a connect: one that refuses it says so.
             self._backend.observe(server, TrafficResult(why, answered=kind == RESET), now)
 
@@ -243,13 +247,13 @@ class Dial:
         self._poller.close_later(attempt.fd, attempt.sock)
 
     def _give_up(self, now: float) -> None:
-        client = self._client
-        self._client = None
+        dialler = self._dialler
+        self._dialler = None
         for attempt in self._attempts:
             attempt.lease.server.failed("timeout")
             self._backend.observe(attempt.lease.server, TrafficResult("no answer within the connect deadline"), now)
             self._failures.append(f"{attempt.lease.server.name}: no answer")
             self._drop(attempt)
         self._attempts.clear()
-        if client is not None:
-            client.unreachable("; ".join(self._failures))
+        if dialler is not None:
+            dialler.unreachable("; ".join(self._failures))

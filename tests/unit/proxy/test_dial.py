@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
-from lbproxy.net.poller import Handler
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy import dial
 from lbproxy.proxy.backend import Backend
@@ -20,14 +20,11 @@ from lbproxy.proxy.dial import Attempt, Dial
 from tests.unit.relay.hand import Bench, reset
 from tests.unit.scene import Scene, closed_port, open_port
 
-pytestmark = pytest.mark.plain
 
-
-class Caller(Handler):
-    """A client that dials: keeps what comes of it, and passes the time on as a session does."""
+class Caller:
+    """Who dials: keeps what comes of it, and passes the time on as a session does."""
 
     def __init__(self, bench: Bench, backend: Backend, tried: tuple[Server, ...] = ()) -> None:
-        super().__init__()
         self.bench = bench
         self.attempts: list[Attempt] = []
         self.whys: list[str] = []
@@ -36,18 +33,13 @@ class Caller(Handler):
         self.dial = Dial(bench.poller, backend, self, tried)
         bench.poller.turn()
         self.dial.start()
-        bench.poller.at(self, bench.poller.now + 0.01)
-
-    def due(self, now: float) -> float:
-        """Look after the time."""
-        return min(self.dial.due(now), now + 0.02) if not self.over else NEVER
 
     def crashed(self) -> None:
-        """Hear of a bug."""
+        """Count bugs."""
         self.crashes += 1
 
     def connected(self, attempt: Attempt, events: int) -> None:
-        """Hear of success."""
+        """Keep what has won."""
         if self.bug:
             raise RuntimeError("a bug")
         self.attempts.append(attempt)
@@ -55,7 +47,7 @@ class Caller(Handler):
         self.bench.keep(attempt.sock)  # type: ignore[arg-type]
 
     def unreachable(self, why: str) -> None:
-        """Hear of failure."""
+        """Keep why nothing has."""
         self.whys.append(why)
 
     @property
@@ -63,9 +55,18 @@ class Caller(Handler):
         """Whether the dial has come to an end."""
         return bool(self.attempts or self.whys)
 
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until `condition` is true, and let time pass for the dial."""
+
+        def passed() -> object:
+            self.dial.due(self.bench.poller.now)
+            return condition()
+
+        self.bench.loop.until(passed)
+
     def wait(self) -> Server | None:
         """Wait for the end; returns the server that answered, None if none did."""
-        self.bench.loop.until(lambda: self.over)
+        self.until(lambda: self.over)
         self.bench.loop.settle()
         assert len(self.attempts) + len(self.whys) == 1
         return self.attempts[0].lease.server if self.attempts else None
@@ -199,7 +200,7 @@ def test_a_caller_who_leaves_closes_every_attempt(bench: Bench) -> None:
     """Nobody is called back, and nothing is held against servers that had not answered yet."""
     scene = Scene(bench, bench.silent_port(), bench.silent_port())
     caller = call(scene)
-    bench.loop.until(lambda: scene.servers[1].connections)
+    caller.until(lambda: scene.servers[1].connections)
     caller.dial.cancel()
     bench.loop.settle()
     assert scene.idle()
@@ -217,6 +218,7 @@ def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None
     assert scene.servers[0].failures == {}
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL])
 def test_our_own_shortage_is_not_held_against_a_server(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
