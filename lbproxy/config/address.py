@@ -49,9 +49,10 @@ def _mistake(text: str) -> str | None:
 
 def _ipv6(text: str) -> str:
     try:
-        return str(ipaddress.IPv6Address(text))
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         raise ValueError("what is in brackets must be an IPv6 address") from None
+    return str(address.ipv4_mapped or address)  # the kernel means IPv4 by ::ffff:10.4.6.11, and so does the rest here
 
 
 def _host(text: str, bound: bool) -> str:

@@ -10,29 +10,51 @@ from lbproxy.config.report import Report, item, under
 from lbproxy.config.scalars import duration
 
 _FILES = ("ca_file", "cert_file", "key_file")
+WILDCARDS = frozenset(("0.0.0.0", "::"))
 _LOOPBACK = re.compile(r"127(\.[0-9]+){3}")
 
 
 def check(config: Config, report: Report) -> None:
     """Report what is wrong with `config` as a whole; entries that could not be read are None in its tuples."""
-    bound: dict[Address, str] = {}
+    _overlaps(config, report)
     for name, proxy in config.proxies.items():
         place = under("proxies", name)
-        for index, address in enumerate(proxy.listen):
-            where = item(f"{place}.listen", index)
-            if address is not None and (other := bound.setdefault(address, where)) != where:
-                report.add(where, _taken(address, other, report))
         _servers(proxy, place, report)
         _loops(proxy, place, report)
         _times(proxy, place, report)
         if proxy.health is not None:
             _pair(proxy.health, f"{place}.health", report)
-    if config.admin is not None and (taken := bound.get(config.admin.listen)):
-        report.add("admin.listen", _taken(config.admin.listen, taken, report))
 
 
-def _taken(address: Address, other: str, report: Report) -> str:
-    return f"{address} is listened on already, by {other} on line {report.line(other)}"
+def _overlaps(config: Config, report: Report) -> None:
+    """Report every address that an earlier one is in the way of: the same, or one of both the wildcard."""
+    bound: list[tuple[Address, str]] = []
+    for where, address in _listens(config):
+        other = next(((each, at) for each, at in bound if _overlap(address, each)), None)
+        if other is None:
+            bound.append((address, where))
+            continue
+        with_what = "listened on" if other[0] == address else f"part of {other[0]}, which is listened on"
+        if address.host in WILDCARDS and other[0] != address:
+            with_what = f"in the way of {other[0]}, which is listened on"
+        report.add(where, f"{address} is {with_what} already, by {other[1]} on line {report.line(other[1])}")
+
+
+def _listens(config: Config) -> Iterator[tuple[str, Address]]:
+    for name, proxy in config.proxies.items():
+        for index, address in enumerate(proxy.listen):
+            if address is not None:
+                yield item(f"{under('proxies', name)}.listen", index), address
+    if config.admin is not None:
+        yield "admin.listen", config.admin.listen
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Whether only one of both can be listened on; [::] is for IPv6 alone here, as everywhere in lbproxy."""
+    return one.port == other.port and (
+        one.host == other.host
+        or ((":" in one.host) == (":" in other.host) and not WILDCARDS.isdisjoint((one.host, other.host)))
+    )
 
 
 def files(config: Config) -> Iterator[tuple[str, str]]:

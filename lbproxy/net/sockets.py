@@ -8,6 +8,7 @@ import os
 import socket
 import termios
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from socket import SocketType
 from typing import Final
@@ -53,7 +54,13 @@ def listen(proxy: str, address: Address) -> SocketType:
     try:
         return _listen(address)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and _taken_everywhere(address.port):
+        holders = _everywhere(address.port) if error.errno == errno.EADDRINUSE else set()
+        if holders and holders & _own():
+            raise BindError(
+                f"{proxy}: cannot listen on {address} while this process listens on port {address.port} of every "
+                "address: stop it and start it again to go from one to the other"
+            ) from None
+        if holders:
             raise YieldError(
                 f"{proxy}: {address} is left to the program that listens on port {address.port} of every "
                 "address, as the kube-apiserver of a master does"
@@ -79,7 +86,9 @@ def _listen(address: Address) -> SocketType:
     return sock
 
 
-def _taken_everywhere(port: int) -> bool:
+def _everywhere(port: int) -> set[int]:
+    """Return the inodes of the sockets that listen on `port` of every address."""
+    found: set[int] = set()
     ending = f":{port:04X}"
     for table in ("tcp", "tcp6"):
         try:
@@ -87,10 +96,19 @@ def _taken_everywhere(port: int) -> bool:
         except OSError:
             continue
         for line in lines:
-            _, local, _, state, *_ = line.split()
+            _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
             if state == _LISTENS and local.endswith(ending) and not local.removesuffix(ending).strip("0"):
-                return True
-    return False
+                found.add(int(inode))
+    return found
+
+
+def _own() -> set[int]:
+    """Return the inodes of all that this process has open."""
+    found: set[int] = set()
+    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - no reason to make paths of them
+        with suppress(OSError):
+            found.add(os.fstat(int(fd)).st_ino)
+    return found
 
 
 def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:

@@ -23,7 +23,7 @@ def test_an_address_is_read_as_it_is_printed(address: Address) -> None:
     ("text", "same"),
     [
         ("[FD00:0::0:11]:1", Address("fd00::11", 1)),
-        ("[::ffff:10.0.0.1]:1", Address("::ffff:a00:1", 1)),
+        ("[::ffff:10.0.0.1]:1", Address("10.0.0.1", 1)),
         ("Master1.Example:1", Address("master1.example", 1)),
         ("master1.example.:65535", Address("master1.example.", 65535)),
         ("3com.example:1", Address("3com.example", 1)),

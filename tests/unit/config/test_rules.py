@@ -55,9 +55,28 @@ def test_another_proxy_may_be_a_server() -> None:
     )
 
 
-def test_the_wildcard_and_one_address_may_share_a_port() -> None:
-    """Only equal addresses are surely in each other's way."""
-    assert problems("listen: ['0.0.0.0:1', '127.0.0.1:1', '[::]:1'], servers: ['x:1']") == []
+@pytest.mark.parametrize(
+    ("listens", "refused"),
+    [
+        (["0.0.0.0:1", "127.0.0.1:1"], "127.0.0.1:1 is part of 0.0.0.0:1, which is listened on already"),
+        (["127.0.0.1:1", "0.0.0.0:1"], "0.0.0.0:1 is in the way of 127.0.0.1:1, which is listened on already"),
+        (["[::]:1", "[::1]:1"], "[::1]:1 is part of [::]:1, which is listened on already"),
+        (["127.0.0.1:1", "[::ffff:127.0.0.1]:1"], "127.0.0.1:1 is listened on already"),
+        (["[::ffff:0.0.0.0]:1", "127.0.0.1:1"], "127.0.0.1:1 is part of 0.0.0.0:1, which is listened on already"),
+        (["0.0.0.0:1", "[::]:1"], None),
+        (["0.0.0.0:1", "[::1]:1"], None),
+        (["0.0.0.0:1", "127.0.0.1:2"], None),
+        (["127.0.0.1:1", "127.0.0.2:1"], None),
+    ],
+)
+def test_what_one_socket_accepts_no_other_can_listen_on(listens: list[str], refused: str | None) -> None:
+    """Two that overlap would not start; [::] is for IPv6 alone."""
+    wanted = [f"proxies.a.listen[1]: {refused}, by proxies.a.listen[0] on line 1"] if refused else []
+    assert problems(f"listen: {listens}, servers: ['x:1']") == wanted
+    if refused:
+        first, second = listens
+        admin = problems(f"listen: ['{first}'], servers: ['x:1']", f"admin: {{listen: '{second}'}}")
+        assert admin == [f"admin.listen: {refused}, by proxies.a.listen[0] on line 1"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lbproxy.config.model import Address, Keepalive
-from lbproxy.errors import BindError
+from lbproxy.errors import BindError, YieldError
 from lbproxy.net import sockets as socks
 from tests.support.need import need
 from tests.support.ports import free_port, free_ports, listening
@@ -113,3 +113,12 @@ def test_whether_bytes_wait_is_told_without_taking_them() -> None:
         assert ours.recv(10) == b"x"
         assert not socks.has_data(ours)
     assert not socks.has_data(ours)
+
+
+def test_a_port_that_this_process_has_everywhere_is_not_another_programs() -> None:
+    """A reload from 0.0.0.0 to 127.0.0.1 is refused as what it is, and not left to a kube-apiserver."""
+    port = free_port()
+    with contextlib.closing(socks.listen("p", Address("0.0.0.0", port))):
+        with pytest.raises(BindError, match="while this process listens") as refused:
+            socks.listen("p", Address("127.0.0.1", port))
+        assert not isinstance(refused.value, YieldError)
