@@ -47,10 +47,14 @@ class Backend:
         on_failure: Callable[[Server], None],
     ) -> None:
         self.name = name
-        self.settings = settings
         self.pool = pool
         self.on_transition = on_transition
         self.on_failure = on_failure
+        self._settings = settings
+        self._preface = settings.proxy_protocol
+        self.connect_deadline = settings.connect_deadline
+        self.first_byte_timeout = settings.first_byte_timeout
+        self.max_connections = settings.max_connections
 
     @property
     def settings(self) -> ProxyConfig:

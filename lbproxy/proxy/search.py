@@ -1,7 +1,7 @@
-"""One client's search for a server that answers: dial, wait for the first byte, and ask another one where that may be.
+"""One client's search for a server that answers: dial, wait for the first byte, ask another one.
 
-With `first_byte_timeout: 0` the first server that connects is the one. A silent server is kept while another one is
-dialled. No server is asked twice for the same client. `phases` has the whole of it as a table.
+With `first_byte_timeout: 0` the first server that connects is the one. No server is asked twice for the same client.
+`phases` has the theory, and the whole of it as a table.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class Search(FirstByte, Dialler):
         seeker = self._seeker
         self._poller.add(self._client_fd, self)
         self._dial.start()
-        if seeker.phase != ENDED:  # and not earlier: most connections are made by then, and many are over
+        if seeker.phase != ENDED:
+            # A second server is due then, and no sooner anything else: by then most are connected and many are over.
             self._poller.at(seeker, seeker.born + STAGGER)
 
     def stop(self) -> bytes:

@@ -18,7 +18,7 @@ from lbproxy.proxy.phases import DIALLING, END, ENDED, FREEZE, HEDGING, LINK, LI
 from lbproxy.proxy.search import Search, Seeker
 from lbproxy.relay.link import CLIENT_FIN, ERROR, SERVER_FIN, SERVER_RST, Link
 
-NOTHING: Final = (b"", b"")
+_NOTHING: Final = (b"", b"")
 """In transit, up and down."""
 
 
@@ -44,7 +44,7 @@ class Session(Seeker):
 
     def start(self) -> None:
         """Begin to look for a server."""
-        self.thaw(b"", NOTHING)
+        self.thaw(b"", _NOTHING)
 
     def bytes_moved(self) -> tuple[int, int]:
         """Return the bytes that went to the server and to the client."""
@@ -99,7 +99,7 @@ class Session(Seeker):
         self._poller.timers.drop(self)
         self._poller.remove(self._client_fd)
         self.part()
-        return flight, NOTHING
+        return flight, _NOTHING
 
     def thaw(self, flight: bytes, rests: tuple[bytes, bytes]) -> None:
         """Go on with what `freeze` has returned, in this process or in another one."""
