@@ -125,6 +125,11 @@ class Checked:
         self._silent_at = now - SILENT_FOR
 
     @property
+    def vouches(self) -> bool:
+        """Whether checks are made, and the last ones said up."""
+        return self.interval > 0 and self.state is _UP
+
+    @property
     def unsettled(self) -> bool:
         """Whether the next check is worth having soon: none has answered yet, or the last ones say that it is worse.
 

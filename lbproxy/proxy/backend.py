@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.evidence import ANSWERED, weigh
 from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
@@ -95,12 +96,15 @@ class Backend:
         if spoke_at <= now:
             server.first_byte_seconds.add(now - spoke_at)
         if server.health.doubted:
-            self.observe(server, TrafficResult(answered=True), now)
+            self.saw(server, ANSWERED, "", now)
 
-    def broke_off(self, server: Server, kind: str, why: str, now: float) -> None:
-        """Take in that a server has accepted a connection and not answered; `kind` is the label it is counted under."""
-        server.failed(kind)
-        self.observe(server, TrafficResult(why, answered=True), now)
+    def saw(self, server: Server, seen: int, why: str, now: float, kind: str = "") -> None:
+        """Take in what a connection has shown (`balance.evidence`); a failure is counted under the label `kind`."""
+        result = weigh(seen, why, server.health.checked.vouches)
+        if result is not None:
+            if kind:
+                server.failed(kind)
+            self.observe(server, result, now)
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""

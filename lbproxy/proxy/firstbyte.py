@@ -6,12 +6,12 @@ to the relay and is never sent twice.
 
 from __future__ import annotations
 
+from socket import SHUT_WR
 from typing import Final
 
 from lbproxy.net.closing import reset
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, NEWS, STRANGE, Handler, Poller
-from lbproxy.net.sockets import has_data
 from lbproxy.net.syscalls import recv, send
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.clienthello import LIMIT, Hello, classify
@@ -30,6 +30,7 @@ class FirstByte(Handler):
         "_client",
         "_client_events",
         "_client_fd",
+        "_client_fin",
         "_complete",
         "_flight",
         "_poller",
@@ -46,6 +47,8 @@ class FirstByte(Handler):
         self._client_events = 0
         """Edges of the client that have not been acted on."""
         self._client_fd = client.fileno()
+        self._client_fin = False
+        """Whether the client has ended its side behind its ClientHello."""
         self._complete = bool(flight) and classify(flight) is _COMPLETE
         self._flight = flight
         """What the client has said."""
@@ -71,6 +74,10 @@ class FirstByte(Handler):
         """Called when the server has gone (`kind`: reset or closed) before its first byte; its socket is closed."""
         raise NotImplementedError
 
+    def _client_gave_up(self, spoke_at: float) -> None:
+        """Called when the client has ended its side, or is gone, with its ClientHello unanswered since `spoke_at`."""
+        raise NotImplementedError
+
     def _client_left(self) -> None:
         """Called when nobody is there any more to be served."""
         raise NotImplementedError
@@ -80,12 +87,9 @@ class FirstByte(Handler):
         if fd == self._client_fd:
             self._client_events |= events
             if events & HANGUP_OR_ERROR:
-                self._client_left()
-            elif self._server_fd >= 0:
-                if events & NEWS:
-                    self._read_client()
-            elif events & HANGUP and not self._flight and not has_data(self._client):
-                self._client_left()  # without a word
+                self._lose_client()
+            elif self._server_fd >= 0 and events & NEWS and not self._client_fin:
+                self._read_client()
         elif fd == self._server_fd and events & (IN | HANGUP):
             self._read_server(events)
 
@@ -127,20 +131,43 @@ class FirstByte(Handler):
             self._client_events &= ~IN
             return
         except OSError:
-            self._client_left()
+            self._lose_client()
             return
         if len(data) < LIMIT and not self._client_events & STRANGE:
             self._client_events &= ~IN
+        if not data and self._complete:
+            self._end_client()
+            return
         held = self._flight + data if self._flight else data
         kind = classify(held) if data else _OTHER
         if kind is _OTHER:
-            # Not TLS, or the client's FIN: half-close is the relay's business.
+            # Not TLS, or a FIN with nothing to wait for: half-close is the relay's business.
             self._through(data, b"", 0)
             return
         self._flight = held
         self._complete = kind is _COMPLETE
         if self._say(data, self._complete, 0) and self._client_events & STRANGE:
             self._read_client()  # no edge will tell of what is behind it, be it only the FIN
+
+    def _lose_client(self) -> None:
+        if self._spoke_at != NEVER and not self._client_fin:
+            self._client_gave_up(self._spoke_at)
+        self._client_left()
+
+    def _end_client(self) -> None:
+        """Pass on the FIN that has come behind a whole ClientHello, and wait on for what may still be said to it."""
+        self._client_fin = True
+        if self._spoke_at != NEVER:
+            self._client_gave_up(self._spoke_at)
+        self._pass_fin_on()
+
+    def _pass_fin_on(self) -> None:
+        server = self._server
+        if server is not None:
+            try:
+                server.shutdown(SHUT_WR)
+            except OSError:
+                pass  # reset meanwhile; a read will tell
 
     def _say(self, data: bytes, complete: bool, events: int) -> bool:
         """Send to the server; False if the wait is over by that."""
@@ -159,6 +186,8 @@ class FirstByte(Handler):
         if complete:
             self._spoke_at = self._poller.now
             self._clienthello_sent()
+        if self._client_fin:
+            self._pass_fin_on()
         return True
 
     def _read_server(self, events: int) -> None:

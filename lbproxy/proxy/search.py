@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from lbproxy.balance.evidence import (
+    ANOTHER,
+    CLOSED_AT_ONCE,
+    CLOSED_PATIENTLY,
+    HELLO_CUT_SHORT,
+    HELLO_GIVEN_UP,
+    HELLO_REFUSED,
+    HELLO_UNANSWERED,
+    LEFT_SOON,
+)
+from lbproxy.balance.evidence import (
+    CONNECTED as CAN_CONNECT,
+)
 from lbproxy.balance.server import Lease, Server
-from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net import sockets as socks
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Handler, Poller
@@ -29,12 +41,12 @@ from lbproxy.proxy.phases import (
     TABLE,
     WAITING,
 )
-from lbproxy.relay.link import IDLE_TIMEOUT, SERVER_FIN, Link, LinkOwner
+from lbproxy.relay.link import IDLE_TIMEOUT, SERVER_FIN, SERVER_RST, Link, LinkOwner
 
 UNREACHABLE: Final = "unreachable"
 NO_SERVER: Final = "no_server"
 CLIENT_LEFT: Final = "client_left"
-_SILENT_CLIENT: Final = 3.0
+SILENT_CLIENT: Final = 3.0
 """Seconds. A client sends its first bytes with the connect; who waits this long may be left by any server."""
 
 
@@ -71,10 +83,6 @@ class Seeker(Handler, LinkOwner):
         if self.lease is not None:
             self.lease.release()
             self.lease = None
-
-    def kept_silent(self, sent: int, now: float) -> bool:
-        """Whether the client, by now `sent` bytes, has said nothing for so long that a server may lose patience."""
-        return not sent and now - self.born > _SILENT_CLIENT
 
     def harden(self, server: Socket) -> None:
         """Set what a connection that is over by now was spared: five system calls. Once is enough."""
@@ -129,7 +137,10 @@ class Search(FirstByte, Dialler):
         answer_by = self._spoke_at + timeout if timeout else NEVER
         if now >= answer_by:
             self._spoke_at = NEVER
-            self._blame("first_byte_timeout", f"no first byte within {timeout:g}s")
+            if self._client_fin:
+                self._client_left()
+                return NEVER
+            self._blame(HELLO_UNANSWERED, "first_byte_timeout", f"no first byte within {timeout:g}s")
             seeker.phase = TABLE[seeker.phase | SILENT]
             self._redial()
             return now
@@ -160,7 +171,7 @@ class Search(FirstByte, Dialler):
         if self._tried:
             self._tried[-1].replays += 1
         if server.health.doubted:
-            backend.observe(server, TrafficResult(), self._poller.now)
+            backend.saw(server, CAN_CONNECT, "", self._poller.now)
         preface = backend.preface(seeker.client, seeker.peer)
         if backend.first_byte_timeout or self._flight:
             seeker.phase = TABLE[seeker.phase | CONNECTED]
@@ -211,25 +222,39 @@ class Search(FirstByte, Dialler):
             self._poller.at(seeker, max(self._poller.now, seeker.born + STAGGER))
 
     def _early_end(self, kind: str, why: str) -> None:
-        """Ask another server: this one has gone before its first byte."""
+        """Ask another server, where that may be: this one has gone before its first byte."""
         seeker = self._seeker
-        if kind == "closed" and seeker.kept_silent(self.sent, self._poller.now):
-            seeker.failed(SERVER_FIN, why, abort=False)
+        if self._complete:
+            seen = HELLO_REFUSED
+        elif self._flight:
+            seen = HELLO_CUT_SHORT
         else:
-            self._blame(f"early_{kind}", f"{why} before its first byte")
+            seen = CLOSED_PATIENTLY if self._poller.now - seeker.born > SILENT_CLIENT else CLOSED_AT_ONCE
+        if seen in ANOTHER and not self._client_fin:
+            self._blame(seen, f"early_{kind}", f"{why} before its first byte")
             self._lost()
+        else:
+            reset = kind == "reset"
+            seeker.failed(SERVER_RST if reset else SERVER_FIN, why, abort=reset)
+
+    def _client_gave_up(self, spoke_at: float) -> None:
+        """Take in that the client has ended its side, or left, with its ClientHello unanswered since `spoke_at`."""
+        waited = self._poller.now - spoke_at
+        self._blame(
+            HELLO_GIVEN_UP if waited >= STAGGER else LEFT_SOON, "given_up", f"no first byte within {waited:.1f}s"
+        )
 
     def _client_left(self) -> None:
         """Fail: nobody is there to be served."""
         self._seeker.failed(CLIENT_LEFT, "", abort=True)
 
-    def _blame(self, kind: str, why: str) -> None:
-        """Hold against the server at hand what it has done, and do not ask it again."""
+    def _blame(self, seen: int, kind: str, why: str) -> None:
+        """Hold against the server at hand what that is evidence of, and do not ask it again."""
         seeker = self._seeker
         server = seeker.server
         if server is not None:
             self._tried += (server,)
-            seeker.backend.broke_off(server, kind, why, self._poller.now)
+            seeker.backend.saw(server, seen, why, self._poller.now, kind)
 
     def _lost(self) -> None:
         """Look for another server, if that has not begun yet."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from lbproxy.balance.evidence import CLOSED_AT_ONCE, CLOSED_PATIENTLY, OTHER_REFUSED, VANISHED
 from lbproxy.balance.server import Server
 from lbproxy.net.closing import reset
 from lbproxy.net.contract import Socket, SocketAddress
@@ -15,8 +16,8 @@ from lbproxy.net.poller import Poller
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.phases import DIALLING, END, ENDED, FREEZE, HEDGING, LINK, LINKED, START, TABLE, WAITING
-from lbproxy.proxy.search import Search, Seeker
-from lbproxy.relay.link import CLIENT_FIN, ERROR, SERVER_FIN, SERVER_RST, Link
+from lbproxy.proxy.search import SILENT_CLIENT, Search, Seeker
+from lbproxy.relay.link import CLIENT_FIN, ERROR, SERVER_FIN, SERVER_RST, SERVER_TIMEOUT, Link
 
 _NOTHING: Final = (b"", b"")
 """In transit, up and down."""
@@ -137,12 +138,12 @@ class Session(Seeker):
             now = self._poller.now
             if link.down.moved:
                 self.backend.answered(server, NEVER, now)
-            elif (
-                reason in (SERVER_FIN, SERVER_RST)
-                and link.first_fin != CLIENT_FIN
-                and not self.kept_silent(link.up.moved, now)
-            ):
-                self.backend.broke_off(server, f"early_{reason}", "ended a connection before its first byte", now)
+            elif reason == SERVER_TIMEOUT:
+                self.backend.saw(server, VANISHED, "acknowledges nothing any more", now)
+            elif reason in (SERVER_FIN, SERVER_RST) and link.first_fin != CLIENT_FIN:
+                said_nothing = CLOSED_AT_ONCE if now - self.born <= SILENT_CLIENT else CLOSED_PATIENTLY
+                seen = OTHER_REFUSED if link.up.moved else said_nothing
+                self.backend.saw(server, seen, "ended a connection before its first byte", now, f"early_{reason}")
         self._over(reason, "")
 
     def _over(self, reason: str, why: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.evidence import HELLO_REFUSED
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net.timers import NEVER
@@ -105,7 +106,7 @@ def test_a_server_that_has_broken_off_must_answer_to_be_trusted_again(scene: Sce
     """That it accepts another connection proves nothing."""
     server = scene.servers[0]
     for now in (1.0, 2.0):
-        scene.backend.broke_off(server, "early_reset", "gone", now)
+        scene.backend.saw(server, HELLO_REFUSED, "gone", now, "early_reset")
     assert server.failures == {"early_reset": 2}
     assert scene.failed == ["s0", "s0"]
     assert scene.states() == [DOWN, UP]

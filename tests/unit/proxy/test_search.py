@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
+from lbproxy.proxy.dial import STAGGER
 from lbproxy.proxy.phases import DIALLING
 from lbproxy.proxy.search import CLIENT_LEFT, UNREACHABLE
 from lbproxy.proxy.session import Session
@@ -60,7 +61,7 @@ def test_a_silent_server_may_still_answer_while_another_one_is_dialled(bench: Be
 
 
 @pytest.mark.parametrize("how", ["rst", "fin"])
-@pytest.mark.parametrize("said", [b"", HELLO[:7], HELLO])
+@pytest.mark.parametrize("said", [b"", HELLO])
 def test_a_server_that_ends_before_its_first_byte_is_replaced(story: Story, how: str, said: bytes) -> None:
     """Nothing has happened yet that another server could not do as well; the failure is remembered."""
     if said:
@@ -78,6 +79,101 @@ def test_a_server_that_ends_before_its_first_byte_is_replaced(story: Story, how:
     assert sum(story.servers[0].failures.values()) == 1
     story.scene.backend.observe(story.servers[0], TrafficResult(), 0.0)
     assert story.scene.states() == [State.DOWN, State.UP]
+
+
+@pytest.mark.parametrize("how", ["rst", "fin"])
+def test_a_server_may_lose_patience_with_half_a_client_hello(story: Story, how: str) -> None:
+    """It waited for the rest, as it should: nothing is held against it, and the client is told what it did."""
+    story.client.send(HELLO[:7])
+    first = story.accept(0)
+    assert story.hear(first, 7) == HELLO[:7]
+    if how == "rst":
+        reset(first)
+    else:
+        first.close()
+    story.loop.until(lambda: story.ends == [f"server_{how}"])
+    assert ended(story.client) == how
+    assert story.scene.states() == [State.UP, State.UP]
+    assert story.servers[0].failures == {}
+
+
+@pytest.mark.parametrize("leave", [reset, socket.socket.close])
+def test_a_client_that_has_waited_in_vain_and_leaves_has_seen_something(
+    story: Story, leave: Callable[[socket.socket], None]
+) -> None:
+    """Nobody waits as long as first_byte_timeout; else half of all clients go on meeting the server that hangs."""
+    story.client.send(HELLO)
+    story.hear(story.accept(0), len(HELLO))
+    story.session._search._spoke_at -= STAGGER  # type: ignore[union-attr]
+    leave(story.client)
+    story.loop.until(lambda: story.servers[0].failures == {"given_up": 1})
+    assert story.scene.states() == [State.DOWN, State.UP]
+
+
+def test_a_client_that_leaves_at_once_has_seen_nothing(story: Story) -> None:
+    """A program that is killed says nothing of the server."""
+    story.client.send(HELLO)
+    story.hear(story.accept(0), len(HELLO))
+    reset(story.client)
+    story.loop.until(lambda: story.ends == [CLIENT_LEFT])
+    assert story.scene.states() == [State.UP, State.UP]
+    assert story.servers[0].failures == {}
+
+
+def test_the_wait_goes_on_being_timed_after_the_clients_fin(story: Story) -> None:
+    """The server hears of the FIN, may still answer, and is not waited for longer than for anybody else."""
+    story.client.send(HELLO)
+    first = story.accept(0)
+    story.hear(first, len(HELLO))
+    story.client.shutdown(socket.SHUT_WR)
+    story.loop.until(lambda: ended(first) == "fin")
+    now = story.bench.poller.now
+    assert story.session.due(now) <= now + story.scene.backend.first_byte_timeout
+    story.session.due(now + story.scene.backend.first_byte_timeout)
+    assert story.ends == [CLIENT_LEFT]
+
+
+def test_a_client_that_half_closes_behind_its_client_hello_gets_the_answer(story: Story) -> None:
+    """An odd client, and a right one."""
+    story.client.send(HELLO)
+    first = story.accept(0)
+    story.hear(first, len(HELLO))
+    story.client.shutdown(socket.SHUT_WR)
+    story.loop.until(lambda: ended(first) == "fin")
+    first.send(b"answer")
+    first.close()
+    assert story.hear(story.client, 6) == b"answer"
+    story.loop.until(lambda: story.ends)
+    assert ended(story.client) == "fin"
+
+
+def test_a_client_that_only_listens_hears_a_server_that_speaks_first(story: Story) -> None:
+    """FIN at once, and then a banner is read: half-close, as with every other stream."""
+    story.client.shutdown(socket.SHUT_WR)
+    first = story.accept(0)
+    story.loop.until(lambda: ended(first) == "fin")
+    first.send(b"banner")
+    first.close()
+    assert story.hear(story.client, 6) == b"banner"
+    story.loop.until(lambda: story.ends)
+    assert story.scene.states() == [State.UP, State.UP]
+
+
+@pytest.mark.parametrize(("interval", "state"), [(0.0, State.DOWN), (5.0, State.UP)])
+def test_what_a_server_does_with_garbage_counts_only_where_no_check_vouches_for_it(
+    story: Story, interval: float, state: State
+) -> None:
+    """Three port scans must not make all masters suspect while every check says that they are well."""
+    server = story.servers[0]
+    server.health.checked.interval = interval
+    story.client.send(b"\x00\x01garbage")
+    first = story.accept(0)
+    story.hear(first, 9)
+    first.close()
+    story.loop.until(lambda: ended(story.client) == "fin")
+    story.client.close()
+    story.loop.until(lambda: story.ends)
+    assert story.scene.states() == [state, State.UP]
 
 
 def test_a_server_may_lose_patience_with_a_client_that_says_nothing(story: Story) -> None:
@@ -173,21 +269,13 @@ def test_a_wait_whose_timeout_is_switched_off_just_waits(story: Story) -> None:
 
 def test_a_client_that_leaves_while_connecting_takes_its_attempts_with_it(bench: Bench) -> None:
     """Nobody is connected for it any more, and nothing is held against the server."""
-    scene = Scene(bench, bench.silent_port())
-    for leave in (reset, socket.socket.close):
-        client, near = bench.pair()
-        ends: list[str] = []
-        session = Session(
-            bench.poller, scene.backend, near, client.getsockname(), lambda _, reason, why, to=ends: to.append(reason)
-        )
-        session.start()
-        bench.loop.settle()
-        assert scene.servers[0].connections == 1
-        leave(client)
-        bench.loop.settle()
-        assert ends == [CLIENT_LEFT]
-        assert scene.idle()
-    assert scene.servers[0].failures == {}
+    story = Story(bench, count=0, silent=1).begin()
+    bench.loop.settle()
+    assert story.servers[0].connections == 1
+    reset(story.client)
+    story.loop.until(lambda: story.ends == [CLIENT_LEFT])
+    assert story.scene.idle()
+    assert story.servers[0].failures == {}
 
 
 def test_a_client_that_leaves_without_a_word_between_two_servers_takes_the_search_with_it(bench: Bench) -> None:
@@ -195,7 +283,7 @@ def test_a_client_that_leaves_without_a_word_between_two_servers_takes_the_searc
     story = Story(bench, count=1, silent=1).begin()
     reset(story.accept(0))
     story.loop.until(lambda: story.session.phase == DIALLING and story.servers[1].connections)
-    story.client.shutdown(socket.SHUT_WR)
+    reset(story.client)
     story.loop.until(lambda: story.ends == [CLIENT_LEFT])
     assert story.scene.idle()
 
