@@ -21,6 +21,7 @@ from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import FdStore
 from lbproxy.net import sockets as socks
 from lbproxy.net.poller import Poller
+from lbproxy.process import log as logs
 from lbproxy.process.identity import node_id
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
@@ -28,6 +29,7 @@ from lbproxy.proxy.proxies import Proxies
 from lbproxy.proxy.proxy import Shared
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.proxy.sessions import SHUTDOWN
+from lbproxy.status.slices import in_slices
 from lbproxy.status.snapshot import ConnectionView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
 
@@ -142,12 +144,15 @@ class App:
             config=ReloadView(file=""),
             loop_lag_seconds=0.0,
             proxies=tuple(proxy.view(now) for proxy in self._proxies.named.values()),
+            task_failures=dict(self._tasks.failures),
+            log_lines_dropped=logs.dropped(),
         )
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections, also those of proxies that are being removed."""
         now = monotonic()
-        return [view for proxy in self._proxies.all() for view in proxy.connections(now)]
+        views, _ = await in_slices(view for proxy in self._proxies.all() for view in proxy.connections(now))
+        return views
 
     async def set_drain(self, server: str, drain: bool) -> bool:
         """Take `server` out of rotation in every proxy that has it, or put it back; False if none has it."""

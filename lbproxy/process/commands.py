@@ -8,7 +8,8 @@ from typing import Protocol
 from lbproxy.handover.upgrade import Handed
 from lbproxy.process.reload import ReloadResult
 from lbproxy.status import commands as asked
-from lbproxy.status.render import conns_json, status_json
+from lbproxy.status.render import conn_json, status_json
+from lbproxy.status.slices import in_slices
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
 
@@ -41,7 +42,8 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
         return {"status": status_json(await daemon.snapshot())}
 
     async def conns(_: asked.NoArguments) -> asked.ConnsAnswer:
-        return {"conns": conns_json(await daemon.connections())}
+        found = await in_slices(map(conn_json, await daemon.connections()))
+        return {"conns": found[0]}
 
     async def reload(_: asked.NoArguments) -> asked.ReloadAnswer:
         result = await daemon.reload()

@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -160,7 +160,11 @@ class Daemon:
     async def snapshot(self) -> Snapshot:
         """Return the state of the whole process."""
         plane = await self._plane.snapshot()
-        return replace(plane, config=self._reloader.view, loop_lag_seconds=max(self._lags))
+        failures = Counter(plane.task_failures)
+        failures.update(self._tasks.failures)
+        return replace(
+            plane, config=self._reloader.view, loop_lag_seconds=max(self._lags), task_failures=dict(failures)
+        )
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections."""

@@ -24,6 +24,7 @@ from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.net import sockets as socks
+from lbproxy.process import log as logs
 from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
@@ -151,12 +152,17 @@ class Supervisor:
             for name in self._config.proxies
             if (same := [view for view in views if view.name == name])
         ]
+        failures = Counter(self._tasks.failures)
+        for snapshot in snapshots:
+            failures.update(snapshot.task_failures)
         return replace(
             snapshots[0],
             pid=os.getpid(),
             uptime_seconds=monotonic() - self._started,
             generation=self._generation,
             proxies=tuple(proxies),
+            task_failures=dict(failures),
+            log_lines_dropped=logs.dropped() + sum(snapshot.log_lines_dropped for snapshot in snapshots),
         )
 
     async def connections(self) -> list[ConnectionView]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from socket import SocketType
 from typing import Protocol
@@ -148,8 +148,8 @@ class Proxy:
         """Return the proxy as it is now."""
         return views.proxy_view(self.backend, self.sessions, self.listeners, now)
 
-    def connections(self, now: float) -> list[ConnectionView]:
-        """Return the open connections, oldest first."""
+    def connections(self, now: float) -> Iterator[ConnectionView]:
+        """Yield the open connections, oldest first."""
         return views.connection_views(self.backend, self.sessions, now)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lbproxy.balance.server import Server
 from lbproxy.config.model import Address
@@ -59,9 +59,10 @@ def _server_view(server: Server, live: tuple[int, int], now: float) -> ServerVie
     )
 
 
-def connection_views(backend: Backend, sessions: Sessions, now: float) -> list[ConnectionView]:
-    """Return the open connections of a proxy, oldest first."""
-    return [_connection_view(backend.name, each, now) for each in sorted(sessions, key=lambda each: each.born)]
+def connection_views(backend: Backend, sessions: Sessions, now: float) -> Iterator[ConnectionView]:
+    """Yield the open connections of a proxy, oldest first; any may end meanwhile."""
+    name = backend.name
+    return (_connection_view(name, each, now) for each in sorted(sessions, key=lambda each: each.born))
 
 
 def _connection_view(proxy: str, session: Session, now: float) -> ConnectionView:

@@ -1,30 +1,30 @@
 """The HTTP endpoint for metrics, probes and people.
 
-It lives in the loop that moves bytes, so a client of it may cost little: few connections, small requests, a limit on
-every wait (see `http`), one answer per turn of the loop. Failing to bind is a warning and not an end: the data plane
-does not need this.
+It lives in the loop that moves bytes, so all its clients together may cost little: few connections, small requests, a
+limit on every wait (see `http`), a hundred answers a second, and pages that are made anew only so often (see `pages`).
+Failing to bind is a warning and not an end: the data plane does not need this.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-from collections.abc import Callable
 from typing import Protocol
 
 from lbproxy.config.model import Address
-from lbproxy.status import metrics, render
 from lbproxy.status.http import HEADER_LIMIT, Conversation, Reply, Request
-from lbproxy.status.serving import Clients
-from lbproxy.status.snapshot import Snapshot, unusable
+from lbproxy.status.pages import PAGES, Pages
+from lbproxy.status.serving import Clients, Turns
+from lbproxy.status.snapshot import Snapshot
 from lbproxy.tasks import Tasks
 
 MAX_CONNECTIONS = 64
 SNAPSHOT_TIMEOUT = 5.0
 """Seconds for the snapshot to be made that an answer needs."""
 RETRY_SECONDS = 5.0
+_BETWEEN = 0.01
+"""Seconds between two answers at least. One takes a third of a millisecond, so a flood of requests costs 3 %."""
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,12 @@ class AdminServer:
 
     def __init__(self, listen: Address, source: Source, tasks: Tasks) -> None:
         self._listen: Address | None = listen
-        self._source = source
+        self._pages = Pages(source.snapshot)
         self._tasks = tasks
         self._clients = Clients(self._serve, tasks, "admin client", MAX_CONNECTIONS)
         self._server: asyncio.Server | None = None
         self._retrying: asyncio.Task[None] | None = None
-        # Each request holds it over one turn of the loop, so that bytes move between any two answers
-        self._turn = asyncio.Lock()
+        self._turns = Turns(_BETWEEN)
 
     async def start(self) -> None:
         """Bind and begin to answer; if that fails, warn once and go on trying."""
@@ -103,50 +102,16 @@ class AdminServer:
 
     async def _answer(self, request: Request) -> Reply:
         """Return the reply to `request`, whatever it asks for, when it is its turn."""
-        async with self._turn:
-            await asyncio.sleep(0)
-        if request.path not in _PAGES:
-            return Reply(404, f"not found; there are {' '.join(_PAGES)}\n".encode())
+        await self._turns.mine()
+        if request.path not in PAGES:
+            return Reply(404, f"not found; there are {' '.join(PAGES)}\n".encode())
         if request.method not in ("GET", "HEAD"):
             return Reply(405, b"only GET and HEAD\n", headers=(("Allow", "GET, HEAD"),))
-        if (page := _PAGES[request.path]) is None:
-            return Reply(200, b"ok\n")
         try:
             async with asyncio.timeout(SNAPSHOT_TIMEOUT):
-                return page(await self._source.snapshot())
+                return await self._pages.get(request.path)
         except TimeoutError:
             return Reply(503, b"the data plane does not say how it is\n")
         except Exception:
             log.exception("%s failed", request.path)
             return Reply(500, b"failed, the log says why\n")
-
-
-def _metrics(snapshot: Snapshot) -> Reply:
-    return Reply(200, *metrics.render(snapshot))
-
-
-def _ready(snapshot: Snapshot) -> Reply:
-    if names := unusable(snapshot):
-        return Reply(503, "".join(f"{name}: no usable server\n" for name in names).encode())
-    return Reply(200, b"ok\n")
-
-
-def _status(snapshot: Snapshot) -> Reply:
-    return Reply(200, json.dumps(render.status_json(snapshot), indent=1).encode() + b"\n", "application/json")
-
-
-def _page(snapshot: Snapshot) -> Reply:
-    return Reply(
-        200, render.status_page(render.status_json(snapshot)).encode(errors="replace"), "text/html; charset=utf-8"
-    )
-
-
-_PAGES: dict[str, Callable[[Snapshot], Reply] | None] = {
-    "/": _page,
-    "/metrics": _metrics,
-    "/livez": None,
-    "/healthz": None,
-    "/readyz": _ready,
-    "/status": _status,
-}
-"""What makes each page of a snapshot; None where answering at all is the answer."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from lbproxy.errors import ControlError, LbproxyError
 from lbproxy.status.commands import Handler
 from lbproxy.status.serving import Clients
+from lbproxy.status.slices import in_slices, json_pieces
 from lbproxy.tasks import Tasks
 
 PATH_LIMIT = 107
@@ -79,7 +80,8 @@ class ControlServer:
         writer.transport.set_write_buffer_limits(high=0)
         try:
             if not writer.is_closing():
-                writer.write(json.dumps(answer).encode() + b"\n")
+                pieces, _ = await in_slices(json_pieces(answer))
+                writer.write("".join(pieces).encode() + b"\n")
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     await writer.drain()
         except OSError:

@@ -6,7 +6,7 @@ socket, and the admin endpoint, which has the snapshot, show the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lbproxy.balance.state import State
@@ -39,28 +39,27 @@ def status_json(snapshot: Snapshot) -> Status:
             "last_reload_error": snapshot.config.last_reload_error,
         },
         "proxies": {proxy.name: _proxy_json(proxy) for proxy in snapshot.proxies},
+        "task_failures": dict(snapshot.task_failures),
+        "log_lines_dropped": snapshot.log_lines_dropped,
     }
 
 
-def conns_json(connections: Iterable[ConnectionView]) -> list[Connection]:
-    """Return `connections` in the shape of `lbproxy conns --json`."""
-    return [
-        {
-            "proxy": c.proxy,
-            "server": c.server,
-            "client": c.client,
-            "age_seconds": round(c.age_seconds, 3),
-            "idle_seconds": round(c.idle_seconds, 3),
-            "bytes_in": c.bytes_in,
-            "bytes_out": c.bytes_out,
-        }
-        for c in connections
-    ]
+def conn_json(connection: ConnectionView) -> Connection:
+    """Return `connection` in the shape of `lbproxy conns --json`."""
+    return {
+        "proxy": connection.proxy,
+        "server": connection.server,
+        "client": connection.client,
+        "age_seconds": round(connection.age_seconds, 3),
+        "idle_seconds": round(connection.idle_seconds, 3),
+        "bytes_in": connection.bytes_in,
+        "bytes_out": connection.bytes_out,
+    }
 
 
 def status_text(status: Status) -> str:
     """Return what `lbproxy status` prints."""
-    lines = [_headline(status), *_reload_alarm(status)]
+    lines = [_headline(status), *_alarms(status)]
     for name, proxy in status["proxies"].items():
         lines += ["", f"{name} on {', '.join(proxy['listen'])}: {_proxy_summary(proxy)}"]
         lines += (f"  {line}" for line in _aligned(_server_rows(proxy)))
@@ -87,31 +86,31 @@ def conns_text(connections: list[Connection]) -> str:
     return "\n".join(map(_printable, _aligned(rows))) + "\n"
 
 
-def status_page(status: Status) -> str:
-    """Return a self-contained HTML page that reloads itself; everything in it is escaped."""
+def status_page(status: Status) -> Iterator[str]:
+    """Yield a self-contained HTML page that reloads itself, a row at a time; everything in it is escaped."""
     from html import escape  # the CLI has no use for its entity tables
 
-    body = [f"<h1>lbproxy</h1><p>{escape(_headline(status))}</p>"]
-    if alarm := _reload_alarm(status):
-        body.append(f'<p class="alarm">{escape(chr(10).join(alarm))}</p>')
+    yield (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
+        f"<title>lbproxy</title><style>{_STYLE}</style><body><h1>lbproxy</h1><p>{escape(_headline(status))}</p>\n"
+    )
+    if alarm := _alarms(status):
+        yield f'<p class="alarm">{escape(chr(10).join(alarm))}</p>\n'
     for name, proxy in status["proxies"].items():
         alarm_class = "" if _in(proxy, State.UP, State.UNCHECKED) else ' class="alarm"'
-        body.append(
+        yield (
             f"<h2>{escape(name)}</h2><p{alarm_class}>{escape(', '.join(proxy['listen']))}: "
-            f"{escape(_proxy_summary(proxy))}</p><table>"
+            f"{escape(_proxy_summary(proxy))}</p><table>\n"
         )
         heads, *rows = _server_rows(proxy)
         word = [' class="word"' if head in _LEFT else "" for head in heads]
-        body.append("<tr>" + "".join(f"<th{w}>{escape(h)}</th>" for w, h in zip(word, heads, strict=True)) + "</tr>")
+        yield "<tr>" + "".join(f"<th{w}>{escape(h)}</th>" for w, h in zip(word, heads, strict=True)) + "</tr>\n"
         for row, server in zip(rows, proxy["servers"].values(), strict=True):
             cells = "".join(f"<td{w}>{escape(cell)}</td>" for w, cell in zip(word, row, strict=True))
-            body.append(f'<tr class="{escape(server["state"])}">{cells}</tr>')
-        body.append("</table>")
-    body.append('<p><a href="/status">status</a> <a href="/metrics">metrics</a> <a href="/readyz">readyz</a></p>')
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
-        f"<title>lbproxy</title><style>{_STYLE}</style><body>" + "\n".join(body) + "</body></html>\n"
-    )
+            yield f'<tr class="{escape(server["state"])}">{cells}</tr>\n'
+        yield "</table>\n"
+    yield '<p><a href="/status">status</a> <a href="/metrics">metrics</a> <a href="/readyz">readyz</a></p>\n'
+    yield "</body></html>\n"
 
 
 def _proxy_json(proxy: ProxyView) -> ProxyStatus:
@@ -149,6 +148,18 @@ def _headline(status: Status) -> str:
         f"lbproxy {status['version']}, pid {status['pid']}, up {_seconds(status['uptime_seconds'])}, "
         f"generation {status['generation']}, configuration {status['config']['file']}"
     )
+
+
+def _alarms(status: Status) -> list[str]:
+    """Say what an operator should know before all else."""
+    alarms = _reload_alarm(status)
+    # A daemon of before the last upgrade of the package says neither
+    failures = [f"{kind} {count}" for kind, count in status.get("task_failures", {}).items() if count]
+    if failures:
+        alarms.append(f"ERRORS OF LBPROXY'S OWN SINCE ITS START, the log tells them: {', '.join(failures)}")
+    if dropped := status.get("log_lines_dropped", 0):
+        alarms.append(f"{dropped} lines of the log were dropped since nobody read them in time")
+    return alarms
 
 
 def _reload_alarm(status: Status) -> list[str]:

@@ -41,3 +41,19 @@ class Clients:
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+
+
+class Turns:
+    """Lets one through at a time, `between` seconds after the one before; bytes move in between."""
+
+    def __init__(self, between: float) -> None:
+        self._between = between
+        self._lock = asyncio.Lock()
+        self._next = 0.0
+
+    async def mine(self) -> None:
+        """Wait for one's turn, in the order of asking."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            await asyncio.sleep(max(0.0, self._next - loop.time()))
+            self._next = loop.time() + self._between

@@ -49,7 +49,10 @@ class ConfigStatus(TypedDict):
 
 
 class Status(TypedDict):
-    """A whole process; `proxies` by name, in the order of the file."""
+    """A whole process; `proxies` by name, in the order of the file.
+
+    `task_failures` are errors of lbproxy's own in what must run for ever, by kind.
+    """
 
     version: str
     pid: int
@@ -57,6 +60,8 @@ class Status(TypedDict):
     generation: int
     config: ConfigStatus
     proxies: dict[str, ProxyStatus]
+    task_failures: dict[str, int]
+    log_lines_dropped: int
 
 
 class Connection(TypedDict):

@@ -78,6 +78,9 @@ class Snapshot:
     config: ReloadView
     loop_lag_seconds: float
     proxies: tuple[ProxyView, ...]
+    task_failures: Mapping[str, int] = field(default_factory=dict)
+    """Errors of our own in what must run for ever, by kind (`tasks.Kind`); all kinds are there."""
+    log_lines_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 from lbproxy.status import client as commands
 from tests.support.clients import connect, receive, receive_line
 from tests.support.daemon import Daemon, one_proxy
+from tests.support.ports import free_port, listening
 from tests.support.servers import Echo
 from tests.support.wait import until
 
@@ -225,3 +228,38 @@ def test_a_file_that_takes_long_to_read_holds_up_nobody(server: Echo) -> None:
                 count += 1
         assert str(reload.result()["lines"]).count("must be HOST:PORT") == 100
         assert count > 100  # a handful, if the loop stands still
+
+
+FLOOD = """
+import http.client, sys, threading
+pages = []
+def flood():
+    client = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+    for _ in range(8):
+        client.request("GET", "/metrics")
+        pages.append(client.getresponse().read())
+    client.close()
+threads = [threading.Thread(target=flood) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert min(page.count(b"\\n") for page in pages) > 10000
+print(len(pages), len(set(pages)))
+"""
+
+
+def test_a_flood_of_requests_for_metrics_holds_up_nobody(server: Echo) -> None:
+    """Anybody on the node may ask, and those of 400 servers have 20,000 lines: they are not made for each who asks."""
+    others = [f"127.1.{number >> 8}.{number & 255}:6443" for number in range(400)]
+    admin = free_port()
+    config = one_proxy([server, *({"address": other, "backup": True} for other in others)])
+    with Daemon({**config, "admin": {"listen": f"127.0.0.1:{admin}"}}) as daemon:
+        port = daemon.port
+        until(lambda: admin in listening(daemon.pid))
+        with subprocess.Popen([sys.executable, "-c", FLOOD, str(admin)], stdout=subprocess.PIPE, text=True) as flood:
+            while flood.poll() is None:
+                with Open(port) as client:  # which changes what the metrics say
+                    client.echoes()
+            assert flood.stdout
+            answers, made = map(int, flood.stdout.read().split())
+        assert answers == 64
+        assert made < answers / 2

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import selectors
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from lbproxy.tasks import KINDS, Tasks, next_pause
-
-
-class Hasty(selectors.DefaultSelector):
-    """A selector for a loop that never waits: its clock jumps to when something is due."""
-
-    clock = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        """Take the waiting for done."""
-        assert timeout is not None, "nothing would ever happen"
-        self.clock += timeout
-        return super().select(0)
+from tests.unit import hasty
 
 
 def run(test: Callable[[Tasks], Awaitable[None]]) -> None:
@@ -31,13 +18,7 @@ def run(test: Callable[[Tasks], Awaitable[None]]) -> None:
     async def main() -> None:
         await test(Tasks())
 
-    selector = Hasty()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.clock  # type: ignore[method-assign]
-    try:
-        loop.run_until_complete(main())
-    finally:
-        loop.close()
+    hasty.run(main())
 
 
 def test_a_task_has_the_name_it_was_given_and_runs_without_being_held() -> None:

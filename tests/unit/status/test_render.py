@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
-from lbproxy.status.render import conns_json, conns_text, status_json, status_page, status_text
+from lbproxy.status.render import conn_json, conns_text, status_json, status_page, status_text
 from lbproxy.status.shapes import ConfigStatus, Connection, ProxyStatus, ServerStatus, Status
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ReloadView, ServerView, Snapshot
 
@@ -78,7 +78,7 @@ CONNECTION = ConnectionView(
 
 
 def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
-    """Every key of the contract is there, in its order; a server's further keys come after them."""
+    """Every key of the contract is there, in its order; further keys come after them."""
     one = server(
         "10.4.6.11:6443",
         connections=1,
@@ -88,7 +88,8 @@ def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
         bytes_out_total=8,
     )
     got = status(one)
-    assert list(got) == ["version", "pid", "uptime_seconds", "generation", "config", "proxies"]
+    assert list(got) == ["version", "pid", "uptime_seconds", "generation", "config", "proxies",
+                         "task_failures", "log_lines_dropped"]  # fmt: skip
     assert list(got["config"].items()) == [
         ("file", "/etc/lbproxy/lbproxy.yaml"),
         ("last_reload_successful", True),
@@ -122,7 +123,7 @@ def test_every_form_has_all_its_keys_in_order() -> None:
         (ConfigStatus, got["config"]),
         (ProxyStatus, proxy),
         (ServerStatus, proxy["servers"]["a"]),
-        (Connection, conns_json([CONNECTION])[0]),
+        (Connection, conn_json(CONNECTION)),
     ]
     for form, value in made:
         assert list(value) == list(form.__annotations__), form.__name__
@@ -136,7 +137,7 @@ def test_status_json_survives_json() -> None:
 
 def test_conns_json_has_the_public_shape_with_its_keys_in_order() -> None:
     """A connection has exactly the contract's keys."""
-    assert [list(c.items()) for c in conns_json([CONNECTION])] == [
+    assert [list(conn_json(CONNECTION).items())] == [
         [
             ("proxy", "kube-apiserver"),
             ("server", "m1"),
@@ -213,7 +214,7 @@ def test_a_server_that_is_unchecked_is_not_up_and_no_reason_for_alarm() -> None:
     """It may be used; right after a start that is how all servers are."""
     fresh = status(server("a", state="unchecked"), server("b", state="unchecked"))
     assert ": 0 of 2 servers up, 2 unchecked, " in status_text(fresh)
-    assert 'class="alarm"' not in status_page(fresh)
+    assert 'class="alarm"' not in "".join(status_page(fresh))
     assert ": 1 of 2 servers up, 1 unchecked, " in status_text(status(server("a"), server("b", state="unchecked")))
 
 
@@ -228,6 +229,21 @@ def test_status_text_shows_every_reason_of_a_failed_reload_before_the_table() ->
     assert "LAST RELOAD" not in status_text(status(server("a")))
 
 
+def test_errors_of_its_own_and_lost_lines_of_the_log_stand_before_the_table() -> None:
+    """Nobody looks for them; a daemon of an older version says nothing of them, and that is no reason to fail."""
+    state = replace(snapshot(server("a")), task_failures={"check": 2, "keep": 0, "watch": 1}, log_lines_dropped=7)
+    found = status_json(state)
+    alarms = [
+        "ERRORS OF LBPROXY'S OWN SINCE ITS START, the log tells them: check 2, watch 1",
+        "7 lines of the log were dropped since nobody read them in time",
+    ]
+    assert status_text(found).splitlines()[1:3] == alarms
+    assert "check 2, watch 1" in "".join(status_page(found))
+    assert "OWN" not in status_text(status_json(replace(state, task_failures={"check": 0})))
+    older = {key: value for key, value in found.items() if key not in ("task_failures", "log_lines_dropped")}
+    assert status_text(cast("Status", older)).splitlines()[1] == ""
+
+
 def test_text_has_no_control_characters() -> None:
     """A reason may quote a server's answer, which must not reach a terminal as an escape or break the line."""
     text = status_text(status(server("a", reason="\x1b[2J\nrm\r\x9b1A")))
@@ -236,7 +252,7 @@ def test_text_has_no_control_characters() -> None:
 
 def test_conns_text_has_a_line_for_each_connection() -> None:
     """Ages and sizes are written for people, and one that is still being connected says so."""
-    heads, one, two = conns_text(conns_json([CONNECTION, replace(CONNECTION, server="")])).splitlines()
+    heads, one, two = conns_text([conn_json(CONNECTION), conn_json(replace(CONNECTION, server=""))]).splitlines()
     assert heads.split() == ["PROXY", "CLIENT", "SERVER", "AGE", "IDLE", "IN", "OUT"]
     assert one.split() == ["kube-apiserver", "127.0.0.1:40000", "m1", "1h", "1m", "0.2s", "512", "B", "3.0", "MiB"]
     assert "(connecting)" in two
@@ -289,14 +305,15 @@ def test_page_escapes_everything_it_shows() -> None:
     """Whatever a server, a file or a name says, it is text on the page and not markup."""
     evil = '<script>alert("1")</script>&\''
     values = status(server(evil, reason=evil, state=evil), last_reload_successful=False, last_reload_error=evil)
-    page = status_page(values)
+    page = "".join(status_page(values))
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#x27;") >= 5
 
 
 def test_page_shows_each_server_and_whether_something_is_wrong() -> None:
     """The page holds the rows of the table, and an alarm only when there is one."""
-    good, bad = status_page(status(server("m1"))), status_page(status(server("m1", state="down", reason="timeout")))
+    good = "".join(status_page(status(server("m1"))))
+    bad = "".join(status_page(status(server("m1", state="down", reason="timeout"))))
     assert 'class="alarm"' not in good
     assert '<p class="alarm">' in bad
     assert '<td class="word">m1</td>' in bad

@@ -1,0 +1,86 @@
+"""The pages of the admin endpoint: what each is made of, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
+
+from lbproxy.status import metrics, render
+from lbproxy.status.http import Reply
+from lbproxy.status.slices import in_slices, json_pieces
+from lbproxy.status.snapshot import Snapshot, unusable
+
+_SHARE: Final = 0.05
+"""Of the loop's time, for a page at most: one that took 30 ms to make (the metrics of 400 servers) is shown for 0.6 s,
+and one that took 0.3 ms (those of three) is as good as new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A page that is still to be made, piece by piece."""
+
+    pieces: Iterable[str]
+    content_type: str = "text/plain; charset=utf-8"
+    status: int = 200
+
+
+def _metrics(snapshot: Snapshot) -> Draft:
+    return Draft(metrics.render(snapshot), metrics.CONTENT_TYPE)
+
+
+def _ready(snapshot: Snapshot) -> Draft:
+    if names := unusable(snapshot):
+        return Draft([f"{name}: no usable server\n" for name in names], status=503)
+    return Draft(["ok\n"])
+
+
+def _status(snapshot: Snapshot) -> Draft:
+    return Draft(json_pieces(render.status_json(snapshot), ",\n"), "application/json")
+
+
+def _page(snapshot: Snapshot) -> Draft:
+    return Draft(render.status_page(render.status_json(snapshot)), "text/html; charset=utf-8")
+
+
+PAGES: Final[dict[str, Callable[[Snapshot], Draft] | None]] = {
+    "/": _page,
+    "/metrics": _metrics,
+    "/livez": None,
+    "/healthz": None,
+    "/readyz": _ready,
+    "/status": _status,
+}
+"""What makes each page of a snapshot; None where answering at all is the answer."""
+
+
+class Pages:
+    """Makes them of what `snapshot` returns, one at a time, and shows each until another would not cost too much."""
+
+    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        self._snapshot = snapshot
+        self._making = asyncio.Lock()
+        self._made: dict[str, tuple[Reply, float]] = {}
+
+    async def get(self, path: str) -> Reply:
+        """Return a page, which is one of `PAGES`. Raises what `snapshot` raises."""
+        draft = PAGES[path]
+        if draft is None:
+            return Reply(200, b"ok\n")
+        loop = asyncio.get_running_loop()
+        async with self._making:
+            reply, until = self._made.get(path, (None, 0.0))
+            if reply is None or loop.time() >= until:
+                reply, seconds = await self._make(draft)
+                self._made[path] = reply, loop.time() + seconds / _SHARE
+            return reply
+
+    async def _make(self, draft: Callable[[Snapshot], Draft]) -> tuple[Reply, float]:
+        began = perf_counter()
+        page = draft(await self._snapshot())
+        first = perf_counter() - began
+        pieces, seconds = await in_slices(page.pieces)
+        body = "".join(pieces).encode(errors="replace")
+        return Reply(page.status, body, page.content_type), first + seconds
