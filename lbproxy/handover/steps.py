@@ -9,7 +9,8 @@ What goes wrong, and what happens then:
 - *After `GO`* the old process touches no socket any more, and it does not matter how it ends. If the new one dies, the
   service has crashed, as above.
 
-So whatever can fail belongs before `GO`.
+So whatever can fail belongs before `GO`. The new control socket listens from `PREPARE` on, beside the old one. In
+`SERVE` it takes its place, and what fails in that, or with the admin endpoint, is a line in the log and no more.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Step(Enum):
     SPAWN = _OLD, "start the program anew", "no such program, no descriptor left", "end it"
     HELLO = _OLD, "tell version, listeners and marks; wait", "it ends, refuses, or is not ready within 30 s", ""
     MEET = _NEW, "learn these, read the configuration", "a version that is not known, a broken file", ""
-    PREPARE = _NEW, "look up names, bind what is new", "a port is taken, a certificate cannot be read", ""
+    PREPARE = _NEW, "look up names, bind what is new", "a port is taken, no room for a control socket", ""
     READY = _NEW, "say so, wait for the connections", "the old process has gone", ""
     FREEZE = _OLD, "stop all movement and accepting", "a bug", "thaw"
     SEND = _OLD, "send every connection; wait", "no descriptor left; it has not taken them within 5 s", ""
@@ -47,8 +48,8 @@ class Step(Enum):
     RELEASE = _OLD, "give up the admin endpoint", "a bug", "take it back"
     NAME = _OLD, "name the new process to systemd", "systemd does not read what it is told", "name itself again"
     GO = _OLD, "give the word to go", "the new process has died", ""
-    SERVE = _NEW, "adopt the connections, let them move", "a bug: it is too late to go back", ""
-    LEAVE = _OLD, "end, without touching a socket", "", ""
+    SERVE = _NEW, "adopt the connections, let them move, answer commands", "a bug: it is too late to go back", ""
+    LEAVE = _OLD, "see it serve, end without touching a socket", "", ""
 
     def __init__(self, side: Side, does: str, fails: str, undo: str) -> None:
         self.side = side

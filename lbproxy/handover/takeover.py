@@ -70,9 +70,9 @@ class Takeover:
         begin(Step.HAVE)
         self._send(Have())
         self._receive(Go)
-        self._sock.close()
         begin(Step.SERVE)
         await serve()
+        self._sock.close()
 
     def _take(self, fds: list[int]) -> None:
         if not fds:

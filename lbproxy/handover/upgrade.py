@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -47,11 +47,13 @@ async def hand_over(
     name: Callable[[int], bool],
     release: Callable[[], Awaitable[None]],
     reclaim: Callable[[], Awaitable[None]],
+    gone: Callable[[], None],
 ) -> Handed:
     """Start this program anew and hand everything over to it. Raises HandoverError or OSError with all undone.
 
     `name` tells systemd which process is the service, and whether it could be told; `release` gives up what only one
-    process can have, and `reclaim` takes that back.
+    process can have, and `reclaim` takes that back; `gone` is called when there is no way back. It returns when the new
+    process serves.
     """
     async with AsyncExitStack() as undo:
         begin(Step.SPAWN)
@@ -68,7 +70,7 @@ async def hand_over(
         begin(Step.RELEASE)
         undo.push_async_callback(reclaim)
         await release()
-        # Nothing waits from here to the end, so nothing comes in between.
+        # Nothing waits from here to `gone`.
         begin(Step.NAME)
         undo.callback(name, os.getpid())
         if not name(successor.pid):
@@ -76,7 +78,10 @@ async def hand_over(
         begin(Step.GO)
         successor.go()
         undo.pop_all()
-    return Handed(successor.pid, version, len(parcels), monotonic() - began)
+        gone()
+        pause = monotonic() - began
+    await successor.serves()
+    return Handed(successor.pid, version, len(parcels), pause)
 
 
 class Successor:
@@ -121,6 +126,12 @@ class Successor:
     def go(self) -> None:
         """Let it serve."""
         self._ours.send(encode(Go()))
+
+    async def serves(self) -> None:
+        """Wait until it has closed its end, for that is when it answers on the control socket; 5 s at most."""
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_TAKE):
+                await asyncio.get_running_loop().sock_recv(self._ours, LONGEST)
         self._ours.close()
 
     def give_up(self) -> None:

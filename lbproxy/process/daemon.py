@@ -13,7 +13,6 @@ import signal
 from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from lbproxy.config.model import Config
 from lbproxy.errors import HandoverError, LbproxyError, YieldError
@@ -24,17 +23,14 @@ from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
 from lbproxy.handover.upgrade import UNTOLD, Handed, hand_over
 from lbproxy.process import log as logs
+from lbproxy.process.access import Access
 from lbproxy.process.commands import commands
 from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
-from lbproxy.status.control import ControlServer
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 from lbproxy.tasks import Tasks
-
-if TYPE_CHECKING:
-    from lbproxy.status.admin import AdminServer
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +65,7 @@ class Daemon:
         self._life = Life()
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, content, error)
-        self._admin: AdminServer | None = None
-        self._control = ControlServer(control or config.control, commands(self), self._tasks)
+        self._access = Access(control or config.control, commands(self), self, self._tasks)
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
 
     async def run(self, takeover: Takeover | None = None) -> int:
@@ -91,20 +86,28 @@ class Daemon:
     # -- start -------------------------------------------------------------------------------------------------------
 
     async def _start(self, takeover: Takeover | None) -> None:
-        if takeover is None:
-            await self._control.start()
-            await self._plane.prepare()
-            await self._plane.serve()
+        if takeover is not None:
+            self._custody()
+            await takeover.run(self._prepare_to_take_over, self._take_over)
             return
-        self._custody()
-        await takeover.run(self._plane.prepare, self._plane.serve)
-        await self._control.start(take_over=True)
+        self._access.bind()
+        await self._access.answer()
+        await self._plane.prepare()
+        await self._plane.serve()
+
+    async def _prepare_to_take_over(self) -> None:
+        self._access.bind(take_over=True)
+        await self._plane.prepare()
+
+    async def _take_over(self) -> None:
+        await self._plane.serve()
+        await self._access.answer()
 
     async def _not_started(self, error: LbproxyError, takeover: Takeover | None) -> int:
         log.error("%s", error)
         if takeover is not None:
             takeover.refuse(str(error))
-        await self._control.stop()
+        await self._access.close()
         await self._tasks.cancel()
         if isinstance(error, YieldError) and self._notifier.there:
             self._notifier.ready(str(error))  # to systemd, an orderly end is one that comes after a start
@@ -113,7 +116,7 @@ class Daemon:
         return 1
 
     async def _started(self) -> None:
-        await self._move_admin(self._reloader.config)
+        await self._move_admin()
         if self._reloader.content is not None and self._reloader.view.last_reload_successful:
             self._remember(self._reloader.content)
         self._life.hear(Event.STARTED)
@@ -134,8 +137,7 @@ class Daemon:
         else:
             await self._stop_plane()
             self._life.hear(Event.OVER)
-        await self._release_admin()
-        await self._control.stop()
+        await self._access.close()
         await self._tasks.cancel()
         log.info("stopped")
 
@@ -197,11 +199,13 @@ class Daemon:
             async with self._life.turn(Event.UPGRADE), self._life.until(Phase.STOPPING):
                 if not self._notifier.again():
                     raise HandoverError(UNTOLD)
-                handed = await hand_over(
-                    custody, name=self._notifier.main_pid, release=self._release_admin, reclaim=self._reclaim_admin
+                return await hand_over(
+                    custody,
+                    name=self._notifier.main_pid,
+                    release=self._access.release_admin,
+                    reclaim=self._move_admin,
+                    gone=partial(self._life.hear, Event.HANDED),
                 )
-                self._life.hear(Event.HANDED)
-                return handed
         except TimeoutError:
             raise HandoverError("the daemon was told to stop meanwhile") from None
         except OSError as error:
@@ -243,27 +247,11 @@ class Daemon:
         if config.log != old.log:
             logs.setup(config.log)
         if config.admin != old.admin:
-            await self._move_admin(config)
+            await self._access.move_admin(config)
         return lines
 
-    async def _move_admin(self, config: Config) -> None:
-        listen = config.admin.listen if config.admin else None
-        if self._admin:
-            await self._admin.rebind(listen)
-        elif listen:
-            await asyncio.sleep(0)
-            from lbproxy.status.admin import AdminServer  # only now that connections move: its imports take their time
-
-            self._admin = AdminServer(listen, self, self._tasks)
-            await self._admin.start()
-
-    async def _release_admin(self) -> None:
-        admin, self._admin = self._admin, None
-        if admin is not None:
-            await admin.stop()
-
-    async def _reclaim_admin(self) -> None:
-        await self._move_admin(self._reloader.config)
+    async def _move_admin(self) -> None:
+        await self._access.move_admin(self._reloader.config)
 
     def _summary(self) -> str:
         proxies = self._reloader.config.proxies.values()

@@ -14,7 +14,8 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from lbproxy.errors import ControlError, LbproxyError
@@ -38,33 +39,51 @@ class ControlServer:
 
     def __init__(self, path: str, commands: Mapping[str, Handler], tasks: Tasks) -> None:
         self._path = Path(path)
+        self._bound = self._path
         self._commands = commands
         self._clients = Clients(self._serve, tasks, "control command", MAX_CONNECTIONS)
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
 
-    async def start(self, take_over: bool = False) -> None:
-        """Bind and begin to answer. Raises ControlError, which names the path.
+    def bind(self, take_over: bool = False) -> None:
+        """Listen, and let callers wait until `start`. Raises ControlError, which names the path.
 
-        With `take_over` another daemon's socket is replaced, without a moment in which there is none.
+        With `take_over` it listens beside another daemon's socket, whose place it takes in `start`.
         """
-        if take_over:
-            new = self._path.with_name(f"{self._path.name}.new")
-            sock = _bind(new)
-            new.replace(self._path)
-        else:
-            sock = _bind(self._path)
-        self._inode = _inode(self._path)
-        self._server = await asyncio.start_unix_server(self._clients.accept, sock=sock, limit=REQUEST_LIMIT)
+        if len(os.fsencode(self._path)) > PATH_LIMIT:
+            raise ControlError(f"control {self._path}: a socket's path has at most {PATH_LIMIT} bytes")
+        if take_over and _kind(self._path) not in (0, stat.S_IFSOCK):
+            raise ControlError(f"control {self._path}: exists and is not a socket")
+        self._bound = self._path.with_name(f"{self._path.name}.new") if take_over else self._path
+        self._socket = _bind(self._bound)
+        self._inode = _inode(self._bound)
+
+    async def start(self) -> None:
+        """Begin to answer; `bind` comes first. Raises ControlError when the other daemon's place cannot be taken.
+
+        There is no moment in which nobody listens.
+        """
+        try:
+            if self._bound != self._path:
+                self._bound.replace(self._path)
+                self._bound = self._path
+            self._server = await asyncio.start_unix_server(self._clients.accept, sock=self._socket, limit=REQUEST_LIMIT)
+        except OSError as error:
+            raise ControlError(f"control {self._path}: {_why(error)}") from None
 
     async def stop(self) -> None:
         """Stop answering and remove the socket, unless another daemon's has taken its place."""
-        if self._server is None:
+        sock, self._socket = self._socket, None
+        server, self._server = self._server, None
+        if sock is None:
             return
-        self._server.close()
-        self._server = None
-        if self._inode == _inode(self._path):
-            self._path.unlink(missing_ok=True)
+        if server is not None:
+            server.close()  # and the socket with it
+        else:
+            sock.close()
+        if self._inode == _inode(self._bound):
+            self._bound.unlink(missing_ok=True)
         await self._clients.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,16 +125,16 @@ class ControlServer:
 
 
 def _bind(path: Path) -> socket.socket:
-    """Return a socket bound to `path`, which nobody but the owner could open at any moment."""
-    if len(os.fsencode(path)) > PATH_LIMIT:
-        raise ControlError(f"control {path}: a socket's path has at most {PATH_LIMIT} bytes")
+    """Return a socket that listens on `path`, which nobody but the owner could open at any moment."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         _make_directory(path.parent)
-        _remove_stale(path)
-        # Linux gives the new file the mode of the socket's own inode, so there is no moment before a chmod
-        os.fchmod(sock.fileno(), 0o600)
-        sock.bind(os.fspath(path))
+        with _addressable(path) as place:
+            _remove_stale(place)
+            # Linux gives the new file the mode of the socket's own inode, so there is no moment before a chmod
+            os.fchmod(sock.fileno(), 0o600)
+            sock.bind(os.fspath(place))
+        sock.listen()
     except ControlError as error:
         sock.close()
         raise ControlError(f"control {path}: {error}") from None
@@ -123,6 +142,19 @@ def _bind(path: Path) -> socket.socket:
         sock.close()
         raise ControlError(f"control {path}: {_why(error)}") from None
     return sock
+
+
+@contextmanager
+def _addressable(path: Path) -> Iterator[Path]:
+    """Yield a path to the same place that a socket's address has room for."""
+    if len(os.fsencode(path)) <= PATH_LIMIT:
+        yield path
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{directory}") / path.name
+    finally:
+        os.close(directory)
 
 
 def _make_directory(directory: Path) -> None:
@@ -136,11 +168,10 @@ def _make_directory(directory: Path) -> None:
 
 def _remove_stale(path: Path) -> None:
     """Remove the socket that a killed daemon left behind; refuse if it is not that."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
+    kind = _kind(path)
+    if not kind:
         return
-    if not stat.S_ISSOCK(mode):
+    if kind != stat.S_IFSOCK:
         raise ControlError("exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
@@ -150,6 +181,14 @@ def _remove_stale(path: Path) -> None:
     if result != errno.ECONNREFUSED:
         raise OSError(result, os.strerror(result))
     path.unlink(missing_ok=True)
+
+
+def _kind(path: Path) -> int:
+    """Return what is at `path` (stat.S_IFSOCK, ...), 0 for nothing; what cannot be seen is told by the bind."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except OSError:
+        return 0
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

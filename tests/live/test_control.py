@@ -60,6 +60,7 @@ def daemon(path: Path | str) -> Iterator[Callable[[], None]]:
         asyncio.run_coroutine_threadsafe(coro, loop).result(10)
 
     try:
+        server.bind()
         run(server.start())
         try:
             yield lambda: run(server.stop())

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 
 from lbproxy.errors import ControlError, LbproxyError
 from lbproxy.handover.steps import Side, Step
+from lbproxy.status import client
+from lbproxy.status.control import PATH_LIMIT
 from tests.support import builds
 from tests.support.clients import connect, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
@@ -65,6 +67,14 @@ class Upgradable(Daemon):
             os.kill(pid, signal.SIGTERM)
             until(lambda: not Path(f"/proc/{pid}/exe").exists(), "the last process has ended")  # a zombie has no exe
         super()._close(show)
+
+
+class LongPath(Upgradable):
+    """One whose control socket has the longest path that there can be."""
+
+    def rewrite(self, config: Mapping[str, Any] | str) -> None:
+        assert not isinstance(config, str)
+        super().rewrite({**config, "control": str(self.dir / ("x" * (PATH_LIMIT - len(str(self.dir)) - 1)))})
 
 
 @pytest.fixture
@@ -192,6 +202,56 @@ def test_a_broken_configuration_is_refused_by_the_new_process(streams: Numbered)
         streams.progress()
         daemon.file.write_text(good)
         assert streams.finish().intact == 3
+
+
+def test_a_control_socket_that_cannot_be_had_is_found_out_in_time(streams: Numbered) -> None:
+    """While there is a way back: a file lies in its way, or `control` was changed to where none can be."""
+    with Upgradable(one_proxy([streams.address]) | {"watch": False}) as daemon:
+        good, control = daemon.file.read_text(), Path(daemon.control)
+        streams.open(daemon.port, steady=3)
+        in_the_way = control.with_name("control.sock.new")
+        in_the_way.write_text("precious")
+        assert daemon.refused() == f"the new process refused: control {in_the_way}: exists and is not a socket"
+        assert in_the_way.read_text() == "precious"
+        in_the_way.unlink()
+        for bad in (daemon.dir / "no" / "such" / "x", daemon.file, daemon.file / "x", daemon.dir / ("x" * 120)):
+            daemon.file.write_text(good.replace(f"control: {control}", f"control: {bad}"))
+            with pytest.raises(ControlError, match=f"the new process refused: control {bad}"):
+                client.call(str(control), "upgrade", {})
+            daemon.file.write_text(good)
+            streams.progress()
+        assert daemon.serving() == daemon.pid
+        daemon.upgrade()
+        assert streams.finish().intact == 3
+
+
+def test_there_is_a_control_socket_at_every_moment_of_an_upgrade(streams: Numbered) -> None:
+    """Whoever opens it meets the old process or the new one; also with the longest path that there can be."""
+    with LongPath(one_proxy([streams.address])) as daemon:
+        path = daemon.control
+        assert len(path) == PATH_LIMIT
+        refused: list[OSError] = []
+        over = threading.Event()
+
+        def knock() -> None:
+            while not over.is_set():
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.settimeout(10)
+                    try:
+                        sock.connect(path)
+                    except OSError as error:
+                        refused.append(error)
+                time.sleep(0.001)
+
+        knocking = threading.Thread(target=knock)
+        knocking.start()
+        try:
+            for _ in range(3):
+                daemon.upgrade()
+        finally:
+            over.set()
+            knocking.join()
+        assert refused == []
 
 
 def test_only_one_upgrade_at_a_time(streams: Numbered) -> None:
