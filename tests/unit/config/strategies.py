@@ -94,7 +94,8 @@ health = records(HealthConfig, ca_file=maybe, server_name=st.none() | labels) | 
 def configs(draw: st.DrawFn) -> Config:
     """Draw a configuration that `load` takes."""
     bound = st.builds(Address, st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "::"]), st.integers(10000, 65535))
-    listens = iter(draw(st.lists(bound, min_size=7, max_size=7, unique=True)))
+    apart = st.lists(bound, min_size=7, max_size=7, unique_by=lambda a: (":" in a.host, a.port))
+    listens = iter(draw(apart))
     proxies = {}
     for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
         proxies[name] = draw(
