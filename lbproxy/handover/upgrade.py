@@ -70,8 +70,7 @@ async def hand_over(
         begin(Step.RELEASE)
         undo.push_async_callback(reclaim)
         await release()
-        # Nothing waits from here to `gone`.
-        begin(Step.NAME)
+        begin(Step.NAME)  # nothing waits from here to `gone`
         undo.callback(name, os.getpid())
         if not name(successor.pid):
             raise HandoverError(UNTOLD)
