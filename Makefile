@@ -1,5 +1,6 @@
 # Everything here needs only git, make and python3 (3.11 or newer, with venv).
-#   make run     see it work: three small servers, the proxy in front, on free loopback ports
+#   make run     see it work: three small servers, the proxy in front, on free loopback ports; compiled, if gcc and
+#                Python's headers are there
 #   make test    style, types and every test (the tests of a program that is not installed are skipped)
 #   make check   style, types and the import rules only; seconds
 #   make compile  compile the hot modules in place (needs gcc and Python's headers): the same, faster
@@ -20,8 +21,16 @@ installed := $(VENV)/.installed
 
 .PHONY: run test check compile test-compiled uncompile wheel deb rpm bench bench-quick trials lock clean
 
-run: $(installed)
-	@$(bin)/lbproxy demo
+# A copy, so that nothing compiled stands beside the sources and is taken for them.
+run: build/run/.built
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy --version
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy demo
+
+build/run/.built: $(installed) $(shell find lbproxy -name '*.py' -o -name '*.[ch]') setup.py
+	@echo "building lbproxy; with a C compiler this takes half a minute (LBPROXY_COMPILE=0 does without)"
+	@rm -rf build/run
+	@$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/run .
+	@touch $@
 
 test: $(installed)
 	$(bin)/ruff check .
@@ -36,7 +45,6 @@ check: $(installed)
 	$(bin)/python -m pytest -q tests/unit/test_imports.py
 
 compile: $(installed)
-	@command -v gcc >/dev/null || { echo "a compiler is needed: apt-get install gcc python3-dev" >&2; exit 1; }
 	LBPROXY_COMPILE=1 $(bin)/python setup.py --quiet build_ext --inplace
 
 test-compiled: compile
@@ -68,7 +76,7 @@ $(installed): requirements.lock pyproject.toml
 	@test -x $(bin)/pip || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
 	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	LBPROXY_COMPILE=0 $(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 lock:

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from lbproxy import __version__
+from lbproxy import form
 from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE
 from lbproxy.errors import ConfigError, LbproxyError, NoDaemonError
 from lbproxy.status.commands import (
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A node-local layer-4 load balancer for the Kubernetes API servers.",
         epilog="Exit status: 0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon.",
     )
-    parser.add_argument("--version", action="version", version=f"lbproxy {__version__}")
+    parser.add_argument("--version", action=_Version, help="show version, form and Python, and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
@@ -103,8 +103,26 @@ def _parser() -> argparse.ArgumentParser:
     _takes_server(add("ready", _ready, "put a drained server back"))
     add("upgrade", _upgrade, "start the installed version and hand every connection over to it")
     _takes_dry_run(add("rebalance", _rebalance, "close quiet connections of servers that have too many, once"))
+    add("version", _version, "show version, form and Python")
     add("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
     return parser
+
+
+class _Version(argparse.Action):
+    """Carries out --version."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 (argparse's name)
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, *_: object) -> None:
+        parser.exit(_version(args))
+
+
+def _version(_args: argparse.Namespace) -> int:
+    print(form.THIS)
+    if why := form.why_plain():
+        print(why, file=sys.stderr)
+    return OK
 
 
 def _everywhere() -> argparse.ArgumentParser:

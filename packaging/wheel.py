@@ -85,8 +85,6 @@ def build(python: Path) -> Path:
     bin_ = venv(f"{name}-compiler", python, lock.subset(lock.COMPILER))
     target = BUILD / f"{name}-wheel"
     shutil.rmtree(target, ignore_errors=True)
-    for stale in (lock.ROOT / "build").glob("lib*"):  # setuptools packs whatever an earlier build has left there
-        shutil.rmtree(stale)
     print(f"compiling for {python}: about half a minute", flush=True)
     pip(bin_ / "python", "wheel", "--no-deps", "--no-build-isolation", "-w", target, ".", LBPROXY_COMPILE="1")
     return next(target.glob("*.whl"))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from socket import SocketType
 from time import monotonic
 
-from lbproxy import __version__
+from lbproxy import __version__, form
 from lbproxy.balance.server import Server
 from lbproxy.checks.monitor import Monitor, rehearse
 from lbproxy.checks.resolve import Known, known_endpoints
@@ -138,6 +138,8 @@ class App:
         now = monotonic()
         return Snapshot(
             version=__version__,
+            form=form.FORM,
+            python=form.PYTHON,
             pid=os.getpid(),
             uptime_seconds=now - self._started,
             generation=self._generation,

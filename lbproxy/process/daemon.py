@@ -14,6 +14,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
 
+from lbproxy import form
 from lbproxy.config.model import Config
 from lbproxy.errors import HandoverError, LbproxyError, YieldError
 from lbproxy.handover.custody import Custody
@@ -126,7 +127,9 @@ class Daemon:
         gc.freeze()  # what is alive now lives to the end: the collector need not look at it again and again
         gc.enable()
         self._notifier.ready(self._summary())
-        log.info("%s", self._summary())
+        log.info("%s %s", form.THIS, self._summary())
+        if why := form.why_plain():
+            log.info("%s", why)
 
     # -- stop --------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,9 @@ def _process(snapshot: Snapshot) -> Iterator[str]:
     # Both results from the start, so that the first failure is an increase and not a new series
     reloads = {"success": 0, "failure": 0, **config.reloads}
     yield from _gauge(
-        "lbproxy_build_info", "1; the label says which version runs.", [(_labels(version=snapshot.version), 1)]
+        "lbproxy_build_info",
+        "1; the labels say which version runs, compiled or plain, and by which Python.",
+        [(_labels(version=snapshot.version, form=snapshot.form, python=snapshot.python), 1)],
     )
     yield from _gauge(
         "lbproxy_config_last_reload_successful",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lbproxy.balance.state import State
+from lbproxy.form import told
 from lbproxy.status.shapes import Connection, ProxyStatus, ServerStatus, Status
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def status_json(snapshot: Snapshot) -> Status:
     """Return `snapshot` in the shape of `lbproxy status --json` and `/status`, ready for `json.dumps`."""
     return {
         "version": snapshot.version,
+        "form": snapshot.form,
+        "python": snapshot.python,
         "pid": snapshot.pid,
         "uptime_seconds": round(snapshot.uptime_seconds, 3),
         "generation": snapshot.generation,
@@ -145,8 +148,9 @@ def _server_json(server: ServerView) -> ServerStatus:
 
 def _headline(status: Status) -> str:
     return (
-        f"lbproxy {status['version']}, pid {status['pid']}, up {_seconds(status['uptime_seconds'])}, "
-        f"generation {status['generation']}, configuration {status['config']['file']}"
+        f"{told(status['version'], status['form'], status['python'])}, pid {status['pid']}, "
+        f"up {_seconds(status['uptime_seconds'])}, generation {status['generation']}, "
+        f"configuration {status['config']['file']}"
     )
 
 

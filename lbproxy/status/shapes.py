@@ -55,6 +55,8 @@ class Status(TypedDict):
     """
 
     version: str
+    form: str
+    python: str
     pid: int
     uptime_seconds: float
     generation: int

@@ -72,6 +72,9 @@ class Snapshot:
     """The whole process. `generation` grows by one with each configuration applied, from 1."""
 
     version: str
+    form: str
+    """compiled or plain."""
+    python: str
     pid: int
     uptime_seconds: float
     generation: int

@@ -41,6 +41,8 @@ def state(servers: int = 1, **up: str) -> Snapshot:
     nothing = Histogram((0,) * (len(BUCKETS) + 1), 0.0)
     return Snapshot(
         version="1.2.3",
+        form="compiled",
+        python="3.11.2",
         pid=1,
         uptime_seconds=1.0,
         generation=1,

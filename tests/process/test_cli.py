@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from lbproxy import __version__
 from lbproxy.config.model import DEFAULT_CONTROL
+from lbproxy.form import FORM
 from tests.support.clients import connect, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.ports import free_port
@@ -63,9 +65,11 @@ def daemon() -> Iterator[Daemon]:
 
 
 def test_version() -> None:
-    """The version alone, on stdout."""
-    done = lbproxy("--version")
-    assert (done.returncode, done.stdout) == (0, f"lbproxy {__version__}\n")
+    """Which version, in which form, by which Python: an operator can see on each node whether it runs the fast one."""
+    words = f"lbproxy {__version__} ({FORM}, Python {platform.python_version()})\n"
+    for asked in ("--version", "version"):
+        done = lbproxy(asked)
+        assert (done.returncode, done.stdout) == (0, words)
 
 
 @pytest.mark.parametrize(

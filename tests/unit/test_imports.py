@@ -19,6 +19,7 @@ PACKAGE = TESTS.parent / "lbproxy"
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "form": set(),
     "tasks": set(),
     "threads": set(),
     "warnonce": set(),
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     # the kernel's side, and how bytes move: know file descriptors, not servers
     "net": {"config.model", "errors"},
     "relay": {"net"},
-    "status": {"balance.histogram", "balance.state", "config.model", "errors", "tasks"},
+    "status": {"balance.histogram", "balance.state", "config.model", "errors", "form", "tasks"},
     # one proxy at work
     "proxy": {"relay", "net", "balance", "status.snapshot", "config.model"},
     # is a server well
@@ -46,12 +47,12 @@ ALLOWED: dict[str, set[str]] = {
     "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it
     "process": {
-        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "tasks", "threads",
-        "warnonce",
+        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "form", "tasks",
+        "threads", "warnonce",
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
-    "cli": {"process.start", "demo", "status", "config", "errors"},
+    "cli": {"process.start", "demo", "status", "config", "errors", "form"},
     "__main__": {"cli"},
 }  # fmt: skip
 

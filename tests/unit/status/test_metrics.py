@@ -50,8 +50,8 @@ def snapshot(*servers: ServerView) -> Snapshot:
     )
     config = ReloadView(file="f", last_success_timestamp=1.7e9, reloads={"success": 2})
     return Snapshot(
-        version="1.2.3", pid=1, uptime_seconds=1, generation=1, config=config, loop_lag_seconds=0.5, proxies=(proxy,),
-        task_failures={"check": 33, "watch": 0}, log_lines_dropped=34,
+        version="1.2.3", form="compiled", python="3.11.2", pid=1, uptime_seconds=1, generation=1, config=config,
+        loop_lag_seconds=0.5, proxies=(proxy,), task_failures={"check": 33, "watch": 0}, log_lines_dropped=34,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def series(state: Snapshot) -> dict[tuple[str, frozenset[tuple[str, str]]], floa
 
 
 EXPECTED = [
-    ("lbproxy_build_info", {"version": "1.2.3"}, 1),
+    ("lbproxy_build_info", {"version": "1.2.3", "form": "compiled", "python": "3.11.2"}, 1),
     ("lbproxy_config_last_reload_successful", {}, 1),
     ("lbproxy_config_last_reload_success_timestamp_seconds", {}, 1.7e9),
     ("lbproxy_config_reloads_total", {"result": "success"}, 2),

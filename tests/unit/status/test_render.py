@@ -57,6 +57,8 @@ def snapshot(*servers: ServerView, **config: Any) -> Snapshot:
     )
     return Snapshot(
         version="1.2.3",
+        form="compiled",
+        python="3.11.2",
         pid=812,
         uptime_seconds=93784.25,
         generation=3,
@@ -88,7 +90,7 @@ def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
         bytes_out_total=8,
     )
     got = status(one)
-    assert list(got) == ["version", "pid", "uptime_seconds", "generation", "config", "proxies",
+    assert list(got) == ["version", "form", "python", "pid", "uptime_seconds", "generation", "config", "proxies",
                          "task_failures", "log_lines_dropped"]  # fmt: skip
     assert list(got["config"].items()) == [
         ("file", "/etc/lbproxy/lbproxy.yaml"),
@@ -167,7 +169,10 @@ def test_status_text_answers_what_runs_where_and_why_a_server_is_not_used() -> N
         bytes_out_total=5 * 1024**3,
     )
     first, blank, proxy, heads, up, down = status_text(status(server("10.4.6.11:6443"), m3)).splitlines()
-    assert first == "lbproxy 1.2.3, pid 812, up 1d 2h, generation 3, configuration /etc/lbproxy/lbproxy.yaml"
+    assert first == (
+        "lbproxy 1.2.3 (compiled, Python 3.11.2), pid 812, up 1d 2h, generation 3, "
+        "configuration /etc/lbproxy/lbproxy.yaml"
+    )
     assert blank == ""
     assert proxy == (
         "kube-apiserver on 127.0.0.1:6443, [::1]:6443: 1 of 2 servers up, 2 connections open, 9 since start"
