@@ -26,8 +26,8 @@ class Source:
         await asyncio.sleep(0)
         if self.fail:
             raise RuntimeError("a bug")
-        return Snapshot(version=f"{self.asked}", pid=1, uptime_seconds=1.0, generation=1, config=ReloadView(file="f"),
-                        loop_lag_seconds=0.0, proxies=())  # fmt: skip
+        return Snapshot(version=f"{self.asked}", form="plain", python="3.11.2", pid=1, uptime_seconds=1.0, generation=1,
+                        config=ReloadView(file="f"), loop_lag_seconds=0.0, proxies=())  # fmt: skip
 
 
 def run(test: Callable[[Source], Awaitable[None]]) -> None:
