@@ -39,6 +39,10 @@ class BindError(LbproxyError):
     """An address that cannot be listened on; says which, for which proxy, and why."""
 
 
+class AbsentError(BindError):
+    """The address is not on this machine, which may be only for now."""
+
+
 class YieldError(BindError):
     """The port belongs to a program that listens on every address, as the kube-apiserver of a master does."""
 

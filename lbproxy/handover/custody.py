@@ -41,7 +41,8 @@ class Custody:
         self._store = store
         self._keeper: Keeper | None = None
         self._frozen: list[AtRest] = []
-        self._still = False
+        self.still = False
+        """Whether all stands still, on its way to another process."""
         self.marks: Marks | None = None
         """Of the connections that are kept, None when none are."""
 
@@ -68,7 +69,7 @@ class Custody:
         """Keep what has become old enough, until cancelled."""
         while True:
             await asyncio.sleep(_SWEEP)
-            if self._keeper is not None and not self._still:
+            if self._keeper is not None and not self.still:
                 self._keeper.sweep(monotonic())
 
     def forget(self, slot: int) -> None:
@@ -97,7 +98,7 @@ class Custody:
 
     def freeze(self) -> list[Parcel]:
         """Stop all movement and accepting; returns every connection, to be handed over."""
-        self._still = True
+        self.still = True
         self._proxies.pause()
         for session in list(self._proxies.sessions()):
             self._frozen.append(AtRest.freeze(session))
@@ -105,7 +106,7 @@ class Custody:
 
     def thaw(self) -> None:
         """Let everything go on that stands still: nobody has taken over, or this process just has."""
-        self._still, frozen, self._frozen = False, self._frozen, []
+        self.still, frozen, self._frozen = False, self._frozen, []
         for each in frozen:
             try:
                 each.thaw()

@@ -7,20 +7,21 @@ import fcntl
 import os
 import socket
 import termios
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from socket import SocketType
 from typing import Final
 
 from lbproxy.config.model import Address, Keepalive
-from lbproxy.errors import BindError, YieldError
+from lbproxy.errors import AbsentError, BindError, YieldError
 from lbproxy.net.contract import Socket, SocketAddress
 
 BACKLOG: Final = 4096
 """The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4)."""
 _CLIENT_IDLE: Final = 60
 """Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
+_ABSENT: Final = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
+"""The latter is what a kernel without IPv6 says of it."""
 _LISTENS: Final = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it."""
 
@@ -47,7 +48,7 @@ def name(address: SocketAddress) -> str:
 
 
 def listen(proxy: str, address: Address) -> SocketType:
-    """Bind and listen; raises BindError (YieldError) that says for which proxy, where, and why not.
+    """Bind and listen; raises BindError (AbsentError, YieldError) that says for which proxy, where, and why not.
 
     TCP_NODELAY and keepalive are set here once and inherited by every connection accepted (tcp(7)).
     """
@@ -65,7 +66,8 @@ def listen(proxy: str, address: Address) -> SocketType:
                 f"{proxy}: {address} is left to the program that listens on port {address.port} of every "
                 "address, as the kube-apiserver of a master does"
             ) from None
-        raise BindError(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+        kind = AbsentError if error.errno in _ABSENT else BindError
+        raise kind(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
 
 
 def _listen(address: Address) -> SocketType:
@@ -109,19 +111,6 @@ def _own() -> set[int]:
         with suppress(OSError):
             found.add(os.fstat(int(fd)).st_ino)
     return found
-
-
-def listen_all(wanted: Mapping[Address, str]) -> dict[Address, SocketType]:
-    """Listen on every address, each for the proxy named; raises BindError, with nothing left bound."""
-    bound: dict[Address, SocketType] = {}
-    try:
-        for address, proxy in wanted.items():
-            bound[address] = listen(proxy, address)
-    except BindError:
-        for sock in bound.values():
-            sock.close()
-        raise
-    return bound
 
 
 def has_data(sock: Socket) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from socket import SocketType
 from time import monotonic
@@ -19,9 +19,9 @@ from lbproxy.config.model import Address, Config
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import FdStore
-from lbproxy.net import sockets as socks
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
+from lbproxy.process.absent import Absent, listens
 from lbproxy.process.identity import node_id
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
@@ -40,15 +40,25 @@ class App:
     """The data plane in this process; see `dataplane.DataPlane` for what each verb promises."""
 
     def __init__(
-        self, config: Config, poller: Poller, inherited: Inherited | None = None, store: FdStore | None = None
+        self,
+        config: Config,
+        poller: Poller,
+        inherited: Inherited | None = None,
+        store: FdStore | None = None,
+        *,
+        binds: bool = True,
     ) -> None:
-        """`inherited` is what a predecessor has left; `store` keeps connections for a successor."""
+        """`inherited` is what a predecessor has left; `store` keeps connections for a successor.
+
+        One that does not bind listens only on what it inherits, for somebody else binds.
+        """
         inherited = inherited or Inherited()
         self._config = config
         self._sockets = dict(inherited.listeners)  # those that listen, and are no proxy's yet
         self._limit = ConnectionLimit(0)  # `prepare` finds out
         self._proxies = Proxies(Shared(poller, self._limit, self._monitor, self._unkept))
         self.handover = Custody(self._proxies, poller, inherited, store)
+        self._absent = Absent(self._arrived) if binds else None
         self._known: Known = {}
         self._tasks = Tasks()
         self._generation = 1
@@ -77,6 +87,8 @@ class App:
         """Do the rest of a start: accept, and let the connections of a predecessor go on."""
         self.handover.adopt()
         self._tasks.forever(self.handover.keep, "keep")
+        if self._absent is not None:
+            self._tasks.forever(self._absent.wait, "bind")
         self._listen(self._config)
         for address, sock in self._sockets.items():
             log.info("no longer listening on %s", address)
@@ -90,7 +102,7 @@ class App:
         plan = diff(self._config, config)
         rehearse(config)
         known = await known_endpoints(server.address for each in plan.proxies for server in each.servers_added)
-        self._bind(config)
+        absent = self._bind(config)
         # From here on nothing fails and nothing waits: no client ever meets half of a configuration.
         self._known = known
         node = node_id(config)
@@ -103,24 +115,38 @@ class App:
         self._proxies.keep(config.proxies)
         self._config = config
         self._generation += 1
-        return plan.lines()
+        return [*plan.lines(), *absent]
 
-    def _bind(self, config: Config) -> None:
-        """Have a socket for every address. Raises BindError, with nothing bound."""
-        there = self._sockets.keys() | self._proxies.listeners()
-        wanted = _listens(config)
-        bound = socks.listen_all({address: name for address, name in wanted.items() if address not in there})
+    def _bind(self, config: Config) -> list[str]:
+        """Have a socket for every address; returns what cannot be had yet. Raises BindError, with nothing bound."""
+        if self._absent is None:
+            return []
+        bound, absent = self._absent.bind(listens(config), self._sockets.keys() | self._proxies.listeners())
         self._sockets |= bound
         self.handover.listening(bound)
+        return absent
+
+    async def _arrived(self, bound: dict[Address, SocketType]) -> None:
+        self._sockets |= bound
+        self.handover.listening(bound)
+        self._listen(self._config)
+        if self.handover.still:
+            self._proxies.pause()
+
+    @property
+    def absent(self) -> Collection[Address]:
+        """The addresses that are not listened on, for this machine does not have them."""
+        return self._absent.addresses if self._absent is not None else ()
 
     def _listen(self, config: Config) -> None:
         """Give every address to its proxy, from another one where that has it."""
         held = {address: proxy for proxy in self._proxies.named.values() for address in proxy.listeners}
-        for address, name in _listens(config).items():
+        for address, name in listens(config).items():
             proxy = self._proxies.named[name]
             holder = held.pop(address, None)
             if holder is None:
-                proxy.listen(address, self._sockets.pop(address))
+                if (sock := self._sockets.pop(address, None)) is not None:
+                    proxy.listen(address, sock)
             elif holder is not proxy:
                 proxy.adopt(address, holder.take_listener(address))
         for address, holder in held.items():
@@ -176,8 +202,3 @@ class App:
         self._stopped = True
         self._proxies.close(SHUTDOWN)
         await self._tasks.cancel()
-
-
-def _listens(config: Config) -> dict[Address, str]:
-    """Return every address to listen on, with its proxy's name."""
-    return {address: name for name, proxy in config.proxies.items() for address in proxy.listen}

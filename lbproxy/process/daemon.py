@@ -258,5 +258,6 @@ class Daemon:
 
     def _summary(self) -> str:
         proxies = self._reloader.config.proxies.values()
-        listens = ", ".join(str(address) for proxy in proxies for address in proxy.listen)
+        absent = self._plane.absent
+        listens = ", ".join(str(at) for proxy in proxies for at in proxy.listen if at not in absent)
         return f"listening on {listens} for {sum(len(proxy.servers) for proxy in proxies)} servers"

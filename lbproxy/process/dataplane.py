@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
-from lbproxy.config.model import Config
+from lbproxy.config.model import Address, Config
 from lbproxy.handover.custody import Custody
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
@@ -15,6 +16,10 @@ class DataPlane(Protocol):
     @property
     def handover(self) -> Custody | None:
         """What hands the connections over to another process; None where that cannot be done."""
+
+    @property
+    def absent(self) -> Collection[Address]:
+        """The addresses that are not listened on, for this machine does not have them (yet)."""
 
     async def prepare(self) -> None:
         """Do what needs no connection to move: look up names, bind. Raises LbproxyError, with nothing left bound."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
 from socket import SocketType
@@ -23,8 +23,8 @@ from lbproxy.checks.monitor import rehearse
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
-from lbproxy.net import sockets as socks
 from lbproxy.process import log as logs
+from lbproxy.process.absent import Absent, listens
 from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
@@ -48,6 +48,7 @@ class Supervisor:
         self._listeners = dict(listeners or {})
         self._crew: list[WorkerProcess] = []
         self._tasks = Tasks()
+        self._absent = Absent(self._arrived)
         self._generation = 1
         self._started = monotonic()
         self._drained: set[str] = set()
@@ -57,15 +58,16 @@ class Supervisor:
     async def prepare(self) -> None:
         """Bind every listen address. Raises LbproxyError, with nothing left bound."""
         rehearse(self._config)
-        wanted = {address: name for name, proxy in self._config.proxies.items() for address in proxy.listen}
+        wanted = listens(self._config)
         for address in self._listeners.keys() - wanted:
             self._listeners.pop(address).close()
-        self._listeners |= socks.listen_all({a: name for a, name in wanted.items() if a not in self._listeners})
+        self._listeners |= self._absent.bind(wanted, self._listeners)[0]
 
     async def serve(self) -> None:
         """Start the workers. Raises LbproxyError, with nothing left bound."""
         crew = await asyncio.gather(*map(self._hire, range(self._size)), return_exceptions=True)
         self._crew = [each for each in crew if isinstance(each, WorkerProcess)]
+        self._tasks.forever(self._absent.wait, "bind")
         for problem in crew:
             if isinstance(problem, BaseException):
                 await self.stop(0)
@@ -111,17 +113,26 @@ class Supervisor:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
         rehearse(config)
-        opened = socks.listen_all({address: each.name for each in plan.proxies for address in each.listen_opened})
+        opened, absent = self._absent.bind(listens(config), self._listeners)
         self._config = config
         self._generation += 1
         self._listeners.update(opened)
-        closed = [self._listeners.pop(address) for each in plan.proxies for address in each.listen_closed]
+        closed = [self._listeners.pop(address) for address in self._listeners.keys() - listens(config)]
         servers = [server for proxy in config.proxies.values() for server in proxy.servers]
         self._drained &= {name for server in servers for name in (server.name, str(server.address))}
         await self._ask(list, "apply", config, listeners=opened)
         for sock in closed:
             sock.close()
-        return plan.lines()
+        return [*plan.lines(), *absent]
+
+    async def _arrived(self, bound: dict[Address, SocketType]) -> None:
+        self._listeners |= bound
+        await self._ask(list, "apply", self._config, listeners=bound)
+
+    @property
+    def absent(self) -> Collection[Address]:
+        """The addresses that are not listened on, for this machine does not have them."""
+        return self._absent.addresses
 
     async def _ask(
         self,

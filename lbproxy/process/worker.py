@@ -146,7 +146,7 @@ async def serve(calls: socket.socket, channel: socket.socket) -> None:
     try:
         start = await receive(reader, Start)
         logs.setup(start.config.log)
-        app = App(start.config, poller, Inherited(receive_listeners(channel, start.listeners)))
+        app = App(start.config, poller, Inherited(receive_listeners(channel, start.listeners)), binds=False)
         await _answer(writer, start.number, partial(_start, app))
         verbs = _verbs(app)
         while True:

@@ -121,9 +121,10 @@ def test_a_reload_reaches_every_worker(echoes: list[Echo]) -> None:
         assert set(flood(new, 50).answers) == {"b"}
         assert set(flood(taken, 50).answers) == {"a"}
         until(lambda: len(daemon.conns()) == len(clients))
-        wrong = {**config, "proxies": {**config["proxies"], "r": {"listen": ["192.0.2.1:1"], "servers": [a.address]}}}
-        daemon.rewrite(wrong)
-        assert not daemon.call("reload")["applied"]
+        with socket.create_server(("127.0.0.1", 0)) as others:
+            refused = {"listen": ["{}:{}".format(*others.getsockname())], "servers": [a.address]}
+            daemon.rewrite({**config, "proxies": {**config["proxies"], "r": refused}})
+            assert not daemon.call("reload")["applied"]
         assert list(daemon.status()["proxies"]) == ["q", "p"]
         del config["proxies"]["q"]
         config["proxies"]["p"]["listen"].pop()

@@ -31,7 +31,7 @@ def config_of(servers: list[str], *listens: str) -> Config:
 
 def listeners_of(config: Config) -> dict[Address, SocketType]:
     """Listen on every address of it."""
-    return socks.listen_all(dict.fromkeys(config.proxies["p"].listen, "p"))
+    return {address: socks.listen("p", address) for address in config.proxies["p"].listen}
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from lbproxy.config.model import Address, Keepalive
 from lbproxy.errors import BindError, YieldError
 from lbproxy.net import sockets as socks
 from tests.support.need import need
-from tests.support.ports import free_port, free_ports, listening
+from tests.support.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -48,21 +48,6 @@ def test_a_listener_has_what_its_connections_inherit(host: str) -> None:
         assert not sock.getblocking()
         if host == "::1":
             assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-
-
-def test_all_addresses_are_bound_or_none() -> None:
-    """The error names the proxy and the address that was to blame."""
-    first, last = free_ports(2)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        middle = Address("127.0.0.1", taken.getsockname()[1])
-        wanted = {Address("127.0.0.1", first): "p", middle: "q", Address("127.0.0.1", last): "r"}
-        with pytest.raises(BindError, match=rf"^q: cannot listen on {middle}: Address already in use$"):
-            socks.listen_all(wanted)
-        assert not listening() & {first, last}
-    bound = socks.listen_all(wanted)
-    assert list(bound) == list(wanted)
-    for sock in bound.values():
-        sock.close()
 
 
 def test_without_descriptors_listening_is_refused_like_any_other_bind() -> None:

@@ -1,0 +1,83 @@
+"""Addresses to listen on that are not on this machine: IPv6 where it is off, one that DHCP or keepalived brings later.
+
+They are said once and tried again now and then; the others are served meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from socket import SocketType
+from typing import Final
+
+from lbproxy.config.model import Address, Config
+from lbproxy.errors import AbsentError, BindError
+from lbproxy.net import sockets as socks
+
+log = logging.getLogger(__name__)
+
+_AGAIN: Final = 2.0
+"""Seconds between two tries, which cost two system calls each."""
+
+
+class Absent:
+    """Binds what is wanted, and knows what of it cannot be had yet."""
+
+    def __init__(self, arrived: Callable[[dict[Address, SocketType]], Awaitable[None]]) -> None:
+        """`arrived` is called with the sockets of addresses that are there at last."""
+        self._arrived = arrived
+        self._waiting: dict[Address, str] = {}
+
+    @property
+    def addresses(self) -> Collection[Address]:
+        """Those that are not listened on."""
+        return self._waiting.keys()
+
+    def bind(
+        self, wanted: Mapping[Address, str], there: Collection[Address]
+    ) -> tuple[dict[Address, SocketType], list[str]]:
+        """Listen on what is `wanted`, each for the proxy named, and not `there`; returns the sockets, and complaints.
+
+        Raises BindError, with nothing bound, for a port that is taken, and when no wanted address is on this machine.
+        """
+        bound: dict[Address, SocketType] = {}
+        absent: dict[Address, AbsentError] = {}
+        try:
+            for address, proxy in wanted.items():
+                if address not in there:
+                    try:
+                        bound[address] = socks.listen(proxy, address)
+                    except AbsentError as error:
+                        absent[address] = error
+            if absent and len(absent) == len(wanted):
+                raise next(iter(absent.values()))
+        except BindError:
+            for sock in bound.values():
+                sock.close()
+            raise
+        news = [f"{error}; trying again, the rest is served" for at, error in absent.items() if at not in self._waiting]
+        self._waiting = {address: wanted[address] for address in absent}
+        for line in news:
+            log.warning("%s", line)
+        return bound, news
+
+    async def wait(self) -> None:
+        """Try again for as long as this is not cancelled."""
+        while True:
+            await asyncio.sleep(_AGAIN)
+            bound = {}
+            for address, proxy in self._waiting.items():
+                with suppress(BindError):
+                    bound[address] = socks.listen(proxy, address)
+            for address in bound:
+                del self._waiting[address]
+                log.info("listening on %s, which was not on this machine before", address)
+            if bound:
+                await self._arrived(bound)
+
+
+def listens(config: Config) -> dict[Address, str]:
+    """Return every address to listen on, with its proxy's name."""
+    return {address: name for name, proxy in config.proxies.items() for address in proxy.listen}
