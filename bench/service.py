@@ -104,6 +104,45 @@ def failing_upgrade() -> None:
         print(f"  in the end: {report.intact} intact, {len(report.cut)} cut, {len(report.wrong)} wrong")
 
 
+def faulty(count: int) -> None:
+    """Upgrade with a fault at a random step, and then without one, so often; nothing may ever be refused or cut."""
+    luck = random.Random(count)
+    drawn = [luck.choice(builds.FAULTS) for _ in range(count)]
+    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
+        fault = service.dir / "etc" / "fault"
+        fault.write_text("")
+        fault.chmod(0o644)
+        service.build("faulty", "0.0.1", builds.fails_at_what_stands_in("/etc/lbproxy/fault"))
+        service.install("faulty")
+        service.systemctl("restart")
+        port = port_of(service)
+        streams.open(port, **STREAMS)
+        streams.visit(port, VISITS)
+        odd = []
+        for number, what in enumerate(drawn):
+            fault.write_text(what)
+            done = service.lbproxy("upgrade", check=False)
+            if done.returncode != (0 if what == "LEAVE die" else 1):
+                odd.append(f"{number} {what}: status {done.returncode} {done.stderr.strip()}")
+            streams.progress()
+            fault.write_text("")
+            done = service.lbproxy("upgrade", check=False)
+            if done.returncode:
+                odd.append(f"{number} after {what}: {done.stderr.strip()}")
+            streams.progress()
+        visits = streams.stop_visits()
+        restarts = service.show("NRestarts")
+        report = streams.finish()
+    print(
+        f"{count} upgrades with a fault at a random step, one without after each, {sum(STREAMS.values())} streams: "
+        f"{report.intact} intact, {len(report.cut)} cut, {len(report.wrong)} wrong; new connections: {visits.done} "
+        f"served, {visits.refused} refused, {visits.cut} cut, slowest {ms(visits.slowest)}; {restarts} restarts by "
+        f"systemd; {len(odd)} upgrades went otherwise than they should"
+    )
+    for line in (*odd, *report.wrong, *report.cut):
+        print(f"  {line}")
+
+
 def many(restarts: int) -> None:
     """Restart with many held connections, and print how long it took and what memory is used."""
     with Numbered() as streams, Service(one_proxy([streams.address])) as service:
@@ -172,7 +211,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--only", choices=("restart", "upgrade", "kill", "failing", "many", "chaos"))
+    parser.add_argument("--upgrades", type=int, metavar="N", help="only N upgrades with a fault in each")
     arguments = parser.parse_args()
+    if arguments.upgrades:
+        faulty(arguments.upgrades)
+        return
     parts: dict[str, Callable[[], None]] = {
         "restart": lambda: rounds("systemctl restart", arguments.rounds, lambda s, _: s.systemctl("restart")),
         "upgrade": lambda: rounds("lbproxy upgrade", arguments.rounds, upgrade),

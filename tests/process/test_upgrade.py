@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import threading
@@ -169,7 +170,7 @@ def test_a_step_of_the_old_process_that_fails_is_undone_with_all_before_it(strea
         first = daemon.upgrade()
         streams.open(daemon.port, **ONE_OF_EACH)
         for step in OLD[:-1]:
-            fails.write_text(step.name)
+            fails.write_text(f"{step.name} fail")
             assert daemon.refused() == "the handover has failed: injected"
             assert daemon.serving() == first["pid"]
             assert_serves(daemon)
@@ -177,6 +178,32 @@ def test_a_step_of_the_old_process_that_fails_is_undone_with_all_before_it(strea
         fails.write_text("")
         assert daemon.upgrade()["pid"] != first["pid"]
         streams.progress()
+        report = streams.finish()
+        assert (report.cut, report.wrong) == ([], [])
+
+
+def test_a_row_of_upgrades_with_a_fault_each_breaks_nothing(streams: Numbered) -> None:
+    """Drawn from all faults there are; `python -m bench.service --upgrades 100` is the long one, under systemd."""
+    config = one_proxy([streams.address]) | {"admin": {"listen": f"127.0.0.1:{free_port()}"}}
+    with Upgradable(config) as daemon:
+        fault = daemon.dir / "fault"
+        fault.write_text("")
+        daemon.install(changes=builds.fails_at_what_stands_in(fault))
+        daemon.upgrade()
+        streams.open(daemon.port, **ONE_OF_EACH)
+        streams.visit(daemon.port, per_second=50)
+        for drawn in random.sample(builds.FAULTS, 5):
+            pid = daemon.serving()
+            fault.write_text(drawn)
+            if drawn == "LEAVE die":
+                daemon.upgrade()
+            else:
+                assert daemon.refused(), drawn
+                assert daemon.serving() == pid, drawn
+            assert_serves(daemon)
+            streams.progress()
+        visits = streams.stop_visits()
+        assert (visits.refused, visits.cut) == (0, 0)
         report = streams.finish()
         assert (report.cut, report.wrong) == ([], [])
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import lbproxy
-from lbproxy.handover.steps import Step
+from lbproxy.handover.steps import Side, Step
 
 Changes = dict[str, tuple[str, str]]
 
@@ -19,12 +19,23 @@ def at(step: Step, does: str) -> Changes:
     return {"handover.steps": (_EVERY_STEP, f"{_EVERY_STEP}    if step is Step.{step.name}:\n        {does}\n")}
 
 
-def fails_at_what_stands_in(file: Path) -> Changes:
-    """Return the changes that have a process fail at the step whose name `file` holds."""
+def fails_at_what_stands_in(file: Path | str) -> Changes:
+    """Return the changes that have a process fail, or die, at the step that `file` names: `GO fail`, `TAKE die`."""
     return {"handover.steps": (_EVERY_STEP, f"""{_EVERY_STEP}\
-    if open("{file}").read() == step.name:
+    fault = open("{file}").read()
+    if fault == step.name + " die":
+        import os; os._exit(9)
+    if fault == step.name + " fail":
         raise OSError(5, "injected")
 """)}  # fmt: skip
+
+
+FAULTS = (
+    *(f"{step.name} fail" for step in Step if step not in (Step.SERVE, Step.LEAVE)),
+    *(f"{step.name} die" for step in Step if step.side is Side.NEW and step is not Step.SERVE),
+    "LEAVE die",
+)
+"""What costs nothing: whatever fails before the word to go, the new process's death until then, the old one's after."""
 
 
 FAILS_AT_START = {"process.start": ("    _raise_fd_limit()\n", '    sys.exit("this build is broken")\n')}
