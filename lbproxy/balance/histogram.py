@@ -17,6 +17,10 @@ class Histogram:
     counts: tuple[int, ...]
     total_seconds: float
 
+    def __reduce__(self) -> tuple[type[Histogram], tuple[tuple[int, ...], float]]:
+        """Say how pickle makes it again in another process: it would set attributes, which the compiled form refuses."""
+        return Histogram, (self.counts, self.total_seconds)
+
 
 class Seconds:
     """Counts durations into the buckets of a histogram."""
