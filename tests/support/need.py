@@ -22,6 +22,7 @@ PACKAGES = {
     "nft": "nftables",
     "nginx": "nginx",
     "nginx-stream": "libnginx-mod-stream",
+    "nsenter": "util-linux",
     "openssl": "openssl",
     "prlimit": "util-linux",
     "setpriv": "util-linux",

@@ -20,7 +20,7 @@ from tests.support.box import Unit
 ROOT = os.environ.get("LBPROXY_TEST_ROOT", "")
 """Another distribution's root, to install the package in; else that of this machine, which is not touched."""
 _SOURCES = Path(__file__).parents[2]
-_PYTHON = Path(ROOT or "/", "usr/bin/python3").readlink().name
+_PYTHON = Path(ROOT or "/", "usr/bin/python3").resolve().name
 _STAGED = _SOURCES / f"build/packaging/{_PYTHON.replace('python', 'py')}-root"
 _VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 
