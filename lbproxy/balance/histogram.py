@@ -18,7 +18,7 @@ class Histogram:
     total_seconds: float
 
     def __reduce__(self) -> tuple[type[Histogram], tuple[tuple[int, ...], float]]:
-        """Say how pickle makes it again in another process: it would set attributes, which the compiled form refuses."""
+        """Say how pickle makes it again elsewhere: what it would set by itself is read-only in the compiled form."""
         return Histogram, (self.counts, self.total_seconds)
 
 
