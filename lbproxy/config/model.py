@@ -167,7 +167,7 @@ class ProxyConfig:
     """PROXY protocol header that tells the server the client's address; only for servers that expect one."""
     first_byte_timeout: Annotated[float, Duration(0.05, 600, zero=True)] = 3.0
     """Another server is asked when one does not answer a ClientHello for this long; 0 = never."""
-    slow_start: Annotated[float, Duration(0.1, 86400, zero=True)] = 0.0
+    slow_start: Annotated[float, Duration(0.1, 86400, zero=True)] = 10.0
     """Time over which a server that has recovered gets its share back; 0 = at once."""
     rebalance: Rebalance = field(default_factory=Rebalance)
     """How connections of servers that have too many are closed, so that they come back elsewhere."""

@@ -121,16 +121,15 @@ def has_data(sock: Socket) -> bool:
         return False
 
 
-def harden(sock: Socket, keepalive: Keepalive, user_timeout: float) -> None:
-    """Have the kernel notice a server that has silently gone: keepalive when idle, TCP_USER_TIMEOUT when not.
+def harden(sock: Socket, keepalive: Keepalive) -> None:
+    """Have the kernel notice a server that has silently gone while nothing is sent. One that is gone is left alone.
 
-    `user_timeout` in seconds, 0 for the kernel's own. A socket that is gone already is left alone.
+    TCP_USER_TIMEOUT, for when something is, would also end connections to peers that are just slow: see `tcpinfo`.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive.idle)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive.interval)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout * 1000))
     except OSError:
         pass  # reset meanwhile; whoever reads it is told

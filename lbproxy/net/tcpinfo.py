@@ -16,8 +16,10 @@ from lbproxy.net.contract import Socket
 _INFO: Final = struct.Struct("=2xBB20xI16xI4xII")
 """retransmits at 2, probes at 3, unacked at 24, last_data_sent at 44, last_data_recv at 52, last_ack_recv at 56."""
 _SIZE: Final = _INFO.size
-_IN_VAIN: Final = 2
-"""Repetitions without an answer: with Linux' shortest timeouts, 600 ms after the first time."""
+_REPEATED: Final = 2
+"""Repetitions without an answer that mean something."""
+IN_VAIN: Final = 0.6
+"""Seconds that data has been on the way at least when it was repeated so often, by Linux' shortest timeouts."""
 
 
 def quiet(sock: Socket) -> float:
@@ -26,12 +28,17 @@ def quiet(sock: Socket) -> float:
     return float(min(sent, received)) / 1000
 
 
+def heard(sock: Socket) -> float:
+    """Return the seconds since `sock` last received a byte of data. Raises OSError."""
+    return float(_INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))[4]) / 1000
+
+
 def unanswered(sock: Socket) -> float:
     """Return the seconds since the peer last acknowledged anything, if it was asked in vain at least twice since.
 
     0.0 while it answers, and while there is nothing that it should answer. Raises OSError.
     """
     again, probes, unacked, _, _, heard = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))
-    if (unacked and again >= _IN_VAIN) or probes >= _IN_VAIN:
+    if (unacked and again >= _REPEATED) or probes >= _REPEATED:
         return float(heard) / 1000
     return 0.0

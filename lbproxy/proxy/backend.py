@@ -74,10 +74,13 @@ class Backend:
         """Take in what a check or a connection has shown of `server`."""
         self._pass_on(server, server.health.observe(seen, now))
         if isinstance(seen, TrafficResult) and seen.failure:
-            try:
-                self.on_failure(server)
-            except Exception:
-                log.exception("%s: who hears of failures met a bug", self.name)
+            self._hurry(server)
+
+    def _hurry(self, server: Server) -> None:
+        try:
+            self.on_failure(server)
+        except Exception:
+            log.exception("%s: who hears of failures met a bug", self.name)
 
     def preface(self, client: Socket, peer: SocketAddress) -> bytes:
         """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
@@ -105,6 +108,11 @@ class Backend:
             if kind:
                 server.failed(kind)
             self.observe(server, result, now)
+
+    def silent(self, server: Server, now: float) -> None:
+        """Take in that a server has acknowledged nothing for a while, as the kernel knows it: look at it soon."""
+        server.health.checked.silent(now)
+        self._hurry(server)
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""

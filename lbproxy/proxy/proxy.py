@@ -18,6 +18,7 @@ from lbproxy.proxy.listener import ConnectionLimit, Listener
 from lbproxy.proxy.reaction import Reaction
 from lbproxy.proxy.rebalance import Rebalancer
 from lbproxy.proxy.sessions import Sessions
+from lbproxy.proxy.vitals import Vitals
 from lbproxy.status.snapshot import ConnectionView, ProxyView
 
 
@@ -60,6 +61,7 @@ class Proxy:
         self._poller = poller
         self._reaction = Reaction(poller, self.backend, self.sessions)
         self._rebalancer = self._new_rebalancer()
+        self._vitals = Vitals(poller, self.backend, self.sessions, lambda: bool(self.listeners))
         self._monitors = {server: shared.monitor(self.backend, server) for server in pool.servers}
 
     # -- listeners -----------------------------------------------------------------------------------------------
@@ -77,6 +79,7 @@ class Proxy:
         listener.on_accept = self.sessions.accept
         self.listeners[address] = listener
         self._poller.at(self._rebalancer, self._poller.now)
+        self._poller.at(self._vitals, self._poller.now)
 
     def close_listener(self, address: Address) -> None:
         """Stop listening on `address`."""

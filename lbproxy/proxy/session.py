@@ -13,6 +13,7 @@ from lbproxy.balance.server import Server
 from lbproxy.net.closing import reset
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
+from lbproxy.net.tcpinfo import IN_VAIN, unanswered
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.phases import DIALLING, END, ENDED, FREEZE, HEDGING, LINK, LINKED, START, TABLE, WAITING
@@ -26,7 +27,7 @@ _NOTHING: Final = (b"", b"")
 class Session(Seeker):
     """A client's connection. It is made at rest. `on_end(session, reason, why)` is called once, at the close."""
 
-    __slots__ = ("_client_fd", "_on_end", "_poller", "_search", "link")
+    __slots__ = ("_client_fd", "_idle_due", "_on_end", "_poller", "_search", "_silent_since", "link")
 
     def __init__(
         self,
@@ -41,6 +42,10 @@ class Session(Seeker):
         self._on_end = on_end
         self._client_fd = client.fileno()
         self._search: Search | None = None
+        self._idle_due = 0.0
+        """When to ask next how long it has been idle."""
+        self._silent_since = NEVER
+        """Since when the server has acknowledged nothing that it should."""
         self.link: Link | None = None
 
     def start(self) -> None:
@@ -60,14 +65,41 @@ class Session(Seeker):
         link = self.link
         if self.phase == LINKED and link is not None:
             self.harden(link.server)
-            return link.overdue(self.backend.settings.idle_timeout, now)
+            return min(self._unanswered(link, now), self._idle(link, now))
         search = self._search
         when = search.due(now) if search is not None else NEVER
         return when if self.phase != ENDED else NEVER
 
+    def _idle(self, link: Link, now: float) -> float:
+        """Cut it if it has been idle for too long; returns when to look again."""
+        if now >= self._idle_due and self.phase == LINKED:
+            self._idle_due = link.overdue(self.backend.settings.idle_timeout, now)
+        return self._idle_due if self.phase == LINKED else NEVER
+
+    def _unanswered(self, link: Link, now: float) -> float:
+        """Cut it if the server is gone (`vitals`); returns when to look again."""
+        timeout = self.backend.settings.tcp_user_timeout
+        if not timeout:
+            return NEVER
+        try:
+            waited = unanswered(link.server)
+        except OSError:
+            return NEVER
+        if not waited:
+            self._silent_since = NEVER
+            return now + timeout / 2
+        if self._silent_since == NEVER:
+            self._silent_since = now - min(waited, IN_VAIN)
+        self._silent_since = max(self._silent_since, now - waited)  # it has acknowledged something since
+        if now < self._silent_since + timeout:
+            return self._silent_since + timeout
+        link.abort(SERVER_TIMEOUT)
+        return NEVER
+
     def refresh(self) -> None:
         """Have new settings take effect on a live connection."""
         self._hardened = None
+        self._idle_due = 0.0
         self._poller.at(self, self._poller.now)
 
     def move_on(self, server: Server) -> None:

@@ -86,8 +86,11 @@ class Sessions:
         return (session for session in self if session.server is server)
 
     def quiet(self, server: Server, seconds: float) -> Iterator[Session]:
-        """Return those of `server` on which no byte has moved for so long."""
-        return (each for each in self.of(server) if each.link is not None and each.link.idle() >= seconds)
+        """Return those of `server` on which no byte has moved for so long, or only the server speaks and is at rest.
+
+        A watch that tells of something every second is never quiet; between two messages it may be moved all the same.
+        """
+        return (each for each in self.of(server) if each.link is not None and each.link.at_rest(seconds))
 
     def cut(self, server: Server, reason: str) -> int:
         """Cut every connection to `server`; returns how many."""

@@ -12,7 +12,7 @@ from lbproxy.net.closing import end_shared, reset
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Poller
 from lbproxy.net.reasons import silent
-from lbproxy.net.tcpinfo import quiet
+from lbproxy.net.tcpinfo import heard, quiet
 from lbproxy.net.timers import NEVER
 from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, fate
 from lbproxy.relay.flow import IDLE, MORE, Flow
@@ -22,8 +22,10 @@ SERVER_FIN: Final = "server_fin"
 CLIENT_RST: Final = "client_rst"
 SERVER_RST: Final = "server_rst"
 SERVER_TIMEOUT: Final = "server_timeout"
-"""Keepalive or TCP_USER_TIMEOUT found the server silent."""
+"""Keepalive, or data that was repeated in vain, has found the server silent."""
 IDLE_TIMEOUT: Final = "idle_timeout"
+_MOMENT: Final = 0.1
+"""Seconds: between two messages, and not within one."""
 ERROR: Final = "error"
 """A bug of ours, told in the log."""
 
@@ -234,6 +236,15 @@ class Link(Handler):
             return min(quiet(self.client), quiet(self.server))
         except OSError:
             return 0.0
+
+    def at_rest(self, seconds: float) -> bool:
+        """Whether nothing is in transit, and the client has said nothing for so long and the server for a moment."""
+        try:
+            waited = self.idle()
+            at_rest = waited >= seconds or (waited >= _MOMENT and heard(self.client) >= seconds)
+        except OSError:
+            return False
+        return at_rest and not self.up.blocked() and not self.down.blocked()
 
     def overdue(self, timeout: float, now: float) -> float:
         """Abort if nothing has moved for `timeout` seconds (0 = never mind); returns when to ask again."""

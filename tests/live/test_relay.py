@@ -296,17 +296,16 @@ def test_an_idle_connection_is_reset_and_a_busy_one_is_not(stack: ExitStack, fir
 
 
 def test_a_client_that_leaves_while_connecting_is_forgotten(stack: ExitStack) -> None:
-    """Nobody goes on connecting for it."""
+    """Nobody goes on connecting for it. One that has only ended its side may still want to listen."""
     full = stack.enter_context(socket.create_server(("127.0.0.1", free_port()), backlog=0))
     stack.enter_context(connect(full.getsockname()[1]))
     address = f"127.0.0.1:{full.getsockname()[1]}"
     settings = {"connect_timeout": "30s", "connect_deadline": "60s"}
     daemon = stack.enter_context(Daemon(one_proxy([address], **settings)))
-    for leave in (reset, socket.socket.close):
-        client = connect(daemon.port)
-        until(lambda: [s["connections"] for s in daemon.servers().values()] == [1], "it is being connected")
-        leave(client)
-        until(lambda: [s["connections"] for s in daemon.servers().values()] == [0], "it is forgotten")
+    client = connect(daemon.port)
+    until(lambda: [s["connections"] for s in daemon.servers().values()] == [1], "it is being connected")
+    reset(client)
+    until(lambda: [s["connections"] for s in daemon.servers().values()] == [0], "it is forgotten")
     assert daemon.status()["proxies"]["p"]["connections"] == 0
 
 
@@ -429,3 +428,15 @@ def test_nothing_is_left_of_a_thousand_connections() -> None:
         until(lambda: daemon.conns() == [], "all have left")
         assert daemon.fds() == before
         assert [server["connections"] for server in daemon.servers().values()] == [0, 0]
+
+
+def test_an_upload_to_a_server_that_reads_nothing_for_long_is_whole_in_the_end(stack: ExitStack) -> None:
+    """It acknowledges each probe of its closed window: slow, not gone. TCP_USER_TIMEOUT would have cut it."""
+    size = 8 << 20
+    daemon, pair = played(stack, tcp_user_timeout="500ms", first_byte_timeout=0)
+    client, server = pair()
+    sending = threading.Thread(target=client.sendall, args=(pattern(0, size),))
+    sending.start()
+    until(lambda: daemon.conns()[0]["idle_seconds"] > 3, "nothing has moved for six times as long", 30)
+    assert receive(server, size) == pattern(0, size)
+    sending.join()

@@ -75,7 +75,7 @@ def test_settings_are_written_as_in_the_file() -> None:
         "kube-apiserver: keepalive.idle 5s -> 500ms",
         "kube-apiserver: keepalive.count 3 -> 4",
         "kube-apiserver: proxy_protocol off -> v2",
-        "kube-apiserver: slow_start 0 -> 90s",
+        "kube-apiserver: slow_start 10s -> 90s",
     ]
     assert plan.proxies[0].settings[0] == Setting("idle_timeout", "10m", "5m")
 

@@ -167,7 +167,7 @@ proxies:
     max_connections: 0
     proxy_protocol: off
     first_byte_timeout: 3s
-    slow_start: 0
+    slow_start: 10s
     rebalance: {per_minute: 0, quiet: 10s}
     drain_timeout: 30s
     on_down: close

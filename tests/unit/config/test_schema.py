@@ -133,4 +133,8 @@ def test_defaults_are_written_as_in_the_file() -> None:
     """An editor offers `10m` and not 600.0."""
     keys = schema()["properties"]["proxies"]["additionalProperties"]["properties"]
     assert keys["idle_timeout"]["default"] == "10m"
-    assert (keys["slow_start"]["default"], keys["max_fails"]["default"], keys["on_down"]["default"]) == (0, 1, "close")
+    assert (keys["slow_start"]["default"], keys["max_fails"]["default"], keys["on_down"]["default"]) == (
+        "10s",
+        1,
+        "close",
+    )

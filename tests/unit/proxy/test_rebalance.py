@@ -47,7 +47,8 @@ class Place:
     """A pool, its clients and a rebalancer, with time turned by hand."""
 
     def __init__(self, *servers: ServerConfig, **settings: object) -> None:
-        proxy = replace(ProxyConfig(listen=(Address("127.0.0.1", 1),), servers=servers), **settings)  # type: ignore[arg-type]
+        plain = ProxyConfig(listen=(Address("127.0.0.1", 1),), servers=servers, slow_start=0.0)
+        proxy = replace(plain, **settings)  # type: ignore[arg-type]
         self.now = 1000.0
         self.pool = Pool(proxy, "node", 0.0)
         for server in self.pool.servers:

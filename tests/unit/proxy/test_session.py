@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lbproxy.balance.state import State
+from lbproxy.config.model import Keepalive
 from lbproxy.proxy.phases import LINKED
 from tests.unit.proxy.story import HELLO, Story
 from tests.unit.relay.hand import Bench, ended, reset, take
@@ -79,7 +80,7 @@ def test_a_cut_resets_both_sides(bench: Bench) -> None:
 
 def test_an_idle_connection_is_cut_when_its_time_is_over(bench: Bench) -> None:
     """Not before, and after a reload by the new time."""
-    story, _ = linked(bench, idle_timeout=600.0)
+    story, _ = linked(bench, idle_timeout=600.0, tcp_user_timeout=0.0)
     now = bench.poller.now
     assert story.session.due(now) > now + 500
     backend = story.scene.backend
@@ -103,23 +104,23 @@ def test_a_client_that_waits_for_a_first_byte_for_too_long_is_cut(bench: Bench) 
 @pytest.mark.parametrize("timeout", [0.0, 3.0])
 def test_a_connection_is_hardened_once_and_again_after_a_reload(bench: Bench, timeout: float) -> None:
     """Only one that has lived a while is worth the system calls; what was set by hand in between stays."""
-    story = Story(bench, first_byte_timeout=timeout, tcp_user_timeout=7.0).begin()
+    story = Story(bench, first_byte_timeout=timeout, keepalive=Keepalive(idle=7)).begin()
     story.accept(0).send(b"x")
     story.loop.until(lambda: story.session.link)
     link = story.session.link
     assert link is not None
 
-    def user_timeout() -> int:
-        return link.server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    def idle() -> int:
+        return link.server.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
 
-    assert user_timeout() == 0
+    unset = idle()
     story.session.due(bench.poller.now)
-    assert user_timeout() == 7000
-    link.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
+    assert (unset, idle()) == (unset, 7)
+    link.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 9)
     story.session.due(bench.poller.now)
-    assert user_timeout() == 1
+    assert idle() == 9
     story.session.refresh()
-    story.loop.until(lambda: user_timeout() == 7000)
+    story.loop.until(lambda: idle() == 7)
     story.session.cut("end of the test")
 
 

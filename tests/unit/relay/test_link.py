@@ -376,6 +376,21 @@ def test_a_silent_server_is_told_from_one_that_reset(relay: Relay) -> None:
     assert relay.link._failure() == SERVER_RST
 
 
+def test_a_watch_is_at_rest_between_two_messages(relay: Relay) -> None:
+    """Only the server speaks on it, every second for weeks; one on which the client has just spoken is in use."""
+    relay.client.send(b"watch")
+    relay.loop.settle()
+    assert not relay.link.at_rest(1.0)
+    relay.loop.until(lambda: relay.link.at_rest(1.0))
+    relay.server.send(b"event")
+    relay.loop.settle()
+    relay.loop.until(lambda: relay.link.at_rest(1.0))
+    assert relay.link.idle() < 1.0
+    relay.client.send(b"again")
+    relay.loop.settle()
+    assert not relay.link.at_rest(1.0)
+
+
 def test_bulk_both_ways_takes_one_place_in_the_queue(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often its flows use up their budgets, a link has its turn as often as any other."""
     monkeypatch.setattr(flows, "BUDGET", BUFFER)
