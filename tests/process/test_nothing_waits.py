@@ -21,6 +21,7 @@ from typing import Any, Self
 import pytest
 
 from lbproxy.status import client as commands
+from tests.support.box import Service
 from tests.support.clients import connect, receive, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.ports import free_port, listening
@@ -33,6 +34,15 @@ def server() -> Iterator[Echo]:
     """Run a server that says its name and echoes."""
     with Echo("one") as running:
         yield running
+
+
+MISTAKES = "".join(f"{'x' * 240}{number}: 1\n" for number in range(100))
+"""A file that is refused with a hundred long lines."""
+
+
+def port_of(service: Service) -> int:
+    """Return the first port of the first proxy."""
+    return int(next(iter(service.status()["proxies"].values()))["listen"][0].rpartition(":")[2])
 
 
 class Open:
@@ -78,8 +88,7 @@ class Unread(Daemon):
 
 def shout(daemon: Daemon) -> None:
     """Have more logged than fits anywhere: reloads of a file with a hundred long mistakes."""
-    mistakes = "".join(f"{'x' * 240}{number}: 1\n" for number in range(100))
-    daemon.rewrite(f"control: {daemon.control}\nwatch: false\n{mistakes}")
+    daemon.rewrite(f"control: {daemon.control}\nwatch: false\n{MISTAKES}")
     for _ in range(12):
         assert not daemon.call("reload")["applied"]
 
@@ -100,6 +109,22 @@ def test_a_log_that_nobody_reads_holds_up_nobody(server: Echo) -> None:
             return "lines of the log were dropped" in log
 
         until(told)
+
+
+@pytest.mark.timeout(90)
+def test_a_journald_that_is_stopped_holds_up_nobody(server: Echo) -> None:
+    """Its socket holds some megabytes, and then nothing more."""
+    with Service(one_proxy([server])) as service, Open(port_of(service)) as client:
+        reloads = f"for n in $(seq 100); do kill -HUP {service.pid()}; sleep 0.02; done"
+        service.rewrite(MISTAKES)
+        service.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+        try:
+            while not service.status()["log_lines_dropped"]:
+                service.run("sh", "-c", reloads)
+            client.echoes()
+        finally:
+            service.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
+        until(lambda: "lines of the log were dropped" in service.log(), timeout=30)
 
 
 def test_a_log_that_nobody_reads_holds_up_no_stop(server: Echo) -> None:
@@ -255,11 +280,11 @@ def test_a_flood_of_requests_for_metrics_holds_up_nobody(server: Echo) -> None:
     with Daemon({**config, "admin": {"listen": f"127.0.0.1:{admin}"}}) as daemon:
         port = daemon.port
         until(lambda: admin in listening(daemon.pid))
-        with subprocess.Popen([sys.executable, "-c", FLOOD, str(admin)], stdout=subprocess.PIPE, text=True) as flood:
-            while flood.poll() is None:
+        with subprocess.Popen([sys.executable, "-c", FLOOD, str(admin)], stdout=subprocess.PIPE, text=True) as asking:
+            while asking.poll() is None:
                 with Open(port) as client:  # which changes what the metrics say
                     client.echoes()
-            assert flood.stdout
-            answers, made = map(int, flood.stdout.read().split())
+            assert asking.stdout
+            answers, made = map(int, asking.stdout.read().split())
         assert answers == 64
         assert made < answers / 2
