@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from socket import SocketType
 from time import monotonic
 from typing import Final, TypeVar
@@ -52,7 +52,7 @@ class Supervisor:
         self._generation = 1
         self._started = monotonic()
         self._drained: set[str] = set()
-        self._stopping = False
+        self._manning: list[asyncio.Task[None]] = []
         self.handover = None
 
     async def prepare(self) -> None:
@@ -72,6 +72,8 @@ class Supervisor:
             if isinstance(problem, BaseException):
                 await self.stop(0)
                 raise problem
+        for number in range(self._size):
+            self._manning.append(self._tasks.forever(partial(self._keep_manned, number), "worker", str(number)))
 
     async def _hire(self, number: int) -> WorkerProcess:
         """Start a worker and bring it up to date with what happens meanwhile. Raises LbproxyError."""
@@ -88,26 +90,25 @@ class Supervisor:
         except BaseException:
             await worker.dismiss()
             raise
-        self._tasks.spawn(self._replace_when_gone(worker), f"worker {number}")
         return worker
 
-    async def _replace_when_gone(self, worker: WorkerProcess) -> None:
-        status = await worker.ended()
-        await worker.dismiss()
-        while not self._stopping:
+    async def _keep_manned(self, number: int) -> None:
+        """Start another worker whenever one has ended, until cancelled."""
+        while True:
+            worker = self._crew[number]
+            status = await worker.ended()
+            await worker.dismiss()
             log.error(
                 "worker %d (pid %d) has ended with status %d: its connections are lost, starting another",
-                worker.number,
+                number,
                 worker.pid,
                 status,
             )
             await asyncio.sleep(_AGAIN)
             try:
-                self._crew[worker.number] = await self._hire(worker.number)
+                self._crew[number] = await self._hire(number)
             except LbproxyError as error:
-                log.error("worker %d cannot be started: %s", worker.number, error)
-            else:
-                return
+                log.error("worker %d cannot be started: %s", number, error)
 
     async def apply(self, config: Config) -> list[str]:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
@@ -193,7 +194,9 @@ class Supervisor:
 
     async def stop(self, timeout: float) -> None:
         """Have every worker stop, and wait for it."""
-        self._stopping = True
+        for task in self._manning:
+            task.cancel()
+        await asyncio.gather(*self._manning, return_exceptions=True)
         for sock in self._listeners.values():
             sock.close()
         self._listeners.clear()

@@ -131,6 +131,30 @@ def test_checks_begin_change_and_end_with_the_settings() -> None:
     run(test, service)
 
 
+def test_checks_go_on_after_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that nobody checks any more stays what it was, for good, and nobody knows."""
+
+    class Faulty(dict[str, int]):
+        """Counts of checks, the first of which cannot be counted."""
+
+        def get(self, *_: object) -> int:  # type: ignore[override]
+            if not service.tasks.failures["check"]:
+                raise RuntimeError("a bug")
+            return 0
+
+    service = Service("127.0.0.1", free_port(), TCP)
+    service.server.checks = Faulty()
+
+    async def test() -> None:
+        await service.monitored()
+        await until(lambda: service.server.health.state is State.DOWN)
+        assert service.tasks.failures["check"] == 1
+
+    run(test, service)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"task check {service.server.name} ended with an error, and is started again in 1 s"]
+
+
 def test_a_server_that_is_switched_off_is_not_checked() -> None:
     """`down: true` is often said of a machine that is not there."""
     service = Service("127.0.0.1", free_port(), TCP, down=True)
