@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from lbproxy import form
 from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE
-from lbproxy.errors import ConfigError, LbproxyError, NoDaemonError
+from lbproxy.errors import LbproxyError, NoDaemonError
 from lbproxy.status.commands import (
     CONNS,
     DRAIN,
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("run", _run, "run in the foreground, log to stderr")
-    add("check", _check, "validate the configuration file")
+    _takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
     add("reload", _reload, "make the daemon read its configuration again; show what changed, or why it was refused")
     _takes_json(add("status", _status, "show proxies and servers, their state and why"))
     _takes_json(add("conns", _conns, "show the open connections"))
@@ -138,6 +138,13 @@ def _takes_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _takes_file(command: argparse.ArgumentParser) -> None:
+    _takes_json(command)
+    command.add_argument("file", metavar="FILE", nargs="?", help="what to check, in place of -c FILE")
+    help_user = "judge as this user can read; for root the default is lbproxy, the account of the service"
+    command.add_argument("--as", dest="user", metavar="USER", help=help_user)
+
+
 def _takes_server(command: argparse.ArgumentParser) -> None:
     command.add_argument("server", metavar="SERVER", help="name of the server")
 
@@ -159,14 +166,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from lbproxy.config.load import load
+    from lbproxy.check import as_found, check, service_account
 
-    try:
-        load(_file(args))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
+    file = args.file or _file(args)
+    user = args.user or service_account()
+    problems = check(file, user)
+    if args.json:
+        print(json.dumps({"file": file, "ok": not problems, "user": user, "problems": as_found(problems)}, indent=2))
+        return REFUSED if problems else OK
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
         return REFUSED
-    print(f"{_file(args)}: ok")
+    print(f"{file}: ok")
     return OK
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import get_args, get_origin
@@ -40,15 +40,19 @@ def load(path: str) -> Config:
     return reading.config
 
 
-def read_file(path: str) -> Reading:
-    """Read the file at `path` as `load` does, once: what is then said of it is said of these bytes."""
+def read_file(path: str, see: Callable[[Config], Iterable[tuple[str, str]]] | None = None) -> Reading:
+    """Read the file at `path` as `load` does, once: what is then said of it is said of these bytes.
+
+    `see` looks at what is outside of it, and returns the places of what is wrong there, and why; the default is to see
+    that the files can be read.
+    """
     report = Report(path)
     content = config = None
     try:
         content = regular_file(path)
         config = _config(content.decode(), report)
-        for place, name in rules.files(config) if config is not None else ():
-            _see(place, name, report)
+        for place, why in (see or unreadable)(config) if config is not None else ():
+            report.add(place, why)
     except OSError as error:
         report.add("", f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
@@ -59,11 +63,13 @@ def read_file(path: str) -> Reading:
     return Reading(content, _judged(config, report))
 
 
-def _see(place: str, name: str, report: Report) -> None:
-    try:
-        regular_file(name)
-    except OSError as error:
-        report.add(place, f"cannot be read: {error.strerror}: {quoted(name)}")
+def unreadable(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the places that name files which cannot be read, and why."""
+    for place, name in rules.files(config):
+        try:
+            regular_file(name)
+        except OSError as error:
+            yield place, f"cannot be read: {error.strerror}: {quoted(name)}"
 
 
 def loads(text: str, file: str) -> Config:

@@ -52,7 +52,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
-    "cli": {"process.start", "demo", "status", "config", "errors", "form"},
+    "check": {"checks.answer", "status.control", "config", "errors"},
+    "cli": {"check", "process.start", "demo", "status", "config", "errors", "form"},
     "__main__": {"cli"},
 }  # fmt: skip
 
