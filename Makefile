@@ -22,9 +22,10 @@ installed := $(VENV)/.installed
 .PHONY: run test check compile test-compiled uncompile wheel deb rpm bench bench-quick trials lock clean
 
 # A copy, so that nothing compiled stands beside the sources and is taken for them.
+# env, so that no shell stands before the demo: a signal to make, or to its child, ends it.
 run: build/run/.built
 	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy --version
-	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy demo
+	@env PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy demo
 
 build/run/.built: $(installed) $(shell find lbproxy -name '*.py' -o -name '*.[ch]') setup.py
 	@echo "building lbproxy; with a C compiler this takes half a minute (LBPROXY_COMPILE=0 does without)"
