@@ -1,26 +1,37 @@
 """A snapshot in Prometheus' text format (exposition format 0.0.4).
 
 Nothing is kept between two scrapes: every series is made from the snapshot at hand, so those of a removed server are
-gone with it. It is yielded in pieces: with 400 servers it has 20,000 lines.
+gone with it. It is yielded in pieces, since the loop that makes it moves bytes too: with 400 servers it has 20,000
+lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate, islice
+from typing import Final, TypeVar
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.balance.state import State
 from lbproxy.status.snapshot import ProxyView, ServerView, Snapshot
 
+# Not the library's CONTENT_TYPE_LATEST: what 1.0.0 adds is names that need quoting, and some agents know 0.0.4 alone.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-_LE: Final = (*(f'le="{bound:g}"' for bound in BUCKETS), 'le="+Inf"')
+_BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
+_PIECE: Final = 10
+"""Series, or histograms, in a piece: a millisecond or two of the library's time."""
 
-Rows = Iterable[tuple[str, float]]
-"""The labels as they are written, and the value, per series."""
-Servers = list[tuple[str, ServerView]]
+T = TypeVar("T")
+Labels = Mapping[str, str]
+Rows = Iterable[tuple[Labels, float]]
+"""The labels and the value, per series."""
+Servers = list[tuple[Labels, ServerView]]
 """All servers, each with its labels."""
 
 
@@ -50,18 +61,18 @@ def _process(snapshot: Snapshot) -> Iterator[str]:
     yield from _gauge(
         "lbproxy_config_last_reload_successful",
         "1 if the last attempt to reload was applied, else 0.",
-        [("", int(config.last_reload_successful))],
+        [({}, int(config.last_reload_successful))],
     )
     yield from _gauge(
         "lbproxy_config_last_reload_success_timestamp_seconds",
         "When the configuration in force was applied.",
-        [("", config.last_success_timestamp)],
+        [({}, config.last_success_timestamp)],
     )
     yield from _counter("lbproxy_config_reloads_total", "Attempts to reload.", _by("result", reloads))
     yield from _gauge(
         "lbproxy_loop_lag_seconds",
         "How late the event loop woke up, at worst, of late.",
-        [("", snapshot.loop_lag_seconds)],
+        [({}, snapshot.loop_lag_seconds)],
     )
     yield from _counter(
         "lbproxy_task_failures_total",
@@ -71,11 +82,11 @@ def _process(snapshot: Snapshot) -> Iterator[str]:
     yield from _counter(
         "lbproxy_log_lines_dropped_total",
         "Lines of the log that nobody read in time.",
-        [("", snapshot.log_lines_dropped)],
+        [({}, snapshot.log_lines_dropped)],
     )
 
 
-def _proxies(proxies: list[tuple[str, ProxyView]]) -> Iterator[str]:
+def _proxies(proxies: list[tuple[Labels, ProxyView]]) -> Iterator[str]:
     yield from _gauge(
         "lbproxy_connections", "Client connections open now.", ((labels, p.connections) for labels, p in proxies)
     )
@@ -170,37 +181,64 @@ def _failures(servers: Servers) -> Iterator[str]:
     )
 
 
-def _labels(**values: str) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in values.items())
+def _labels(**values: str) -> Labels:
+    return values
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _by(label: str, counts: Mapping[str, float], labels: str = "") -> Rows:
+def _by(label: str, counts: Mapping[str, float], labels: Labels | None = None) -> Rows:
     """Return a series for each entry of `counts`, told apart by `label`."""
-    before = f"{labels}," if labels else ""
-    return ((f'{before}{label}="{_escaped(key)}"', count) for key, count in counts.items())
+    return (({**(labels or {}), label: key}, count) for key, count in counts.items())
 
 
 def _gauge(name: str, text: str, rows: Rows) -> Iterator[str]:
-    return _family(name, "gauge", text, rows)
+    return _family(lambda labels: GaugeMetricFamily(name, text, labels=labels), rows)
 
 
 def _counter(name: str, text: str, rows: Rows) -> Iterator[str]:
-    return _family(name, "counter", text, rows)
+    return _family(lambda labels: CounterMetricFamily(name, text, labels=labels), rows)
 
 
-def _family(name: str, kind: Literal["gauge", "counter"], text: str, rows: Rows) -> Iterator[str]:
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-    for labels, value in rows:
-        yield f"{name}{{{labels}}} {+value}\n" if labels else f"{name} {+value}\n"
+def _family(make: Callable[[list[str]], GaugeMetricFamily | CounterMetricFamily], rows: Rows) -> Iterator[str]:
+    for first, piece in _pieces(rows):
+        family = make(_names(piece))
+        for labels, value in piece:
+            family.add_metric(tuple(labels.values()), float(value))
+        yield _written(family, first)
 
 
-def _histogram(name: str, text: str, rows: Iterable[tuple[str, Histogram]]) -> Iterator[str]:
-    yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
-    for labels, histogram in rows:
-        cumulative = tuple(accumulate(histogram.counts))
-        yield "".join(f"{name}_bucket{{{labels},{le}}} {n}\n" for le, n in zip(_LE, cumulative, strict=True))
-        yield f"{name}_count{{{labels}}} {cumulative[-1]}\n{name}_sum{{{labels}}} {histogram.total_seconds}\n"
+def _histogram(name: str, text: str, rows: Iterable[tuple[Labels, Histogram]]) -> Iterator[str]:
+    for first, piece in _pieces(rows):
+        family = HistogramMetricFamily(name, text, labels=_names(piece))
+        for labels, each in piece:
+            buckets = list(zip(_BOUNDS, accumulate(each.counts), strict=True))
+            family.add_metric(tuple(labels.values()), buckets, each.total_seconds)
+        yield _written(family, first)
+
+
+def _pieces(rows: Iterable[tuple[Labels, T]]) -> Iterator[tuple[bool, list[tuple[Labels, T]]]]:
+    """Yield `rows` a few at a time, and whether these are the first; without any, nothing once."""
+    left = iter(rows)
+    first = True
+    while (piece := list(islice(left, _PIECE))) or first:
+        yield first, piece
+        first = False
+
+
+def _names(piece: list[tuple[Labels, T]]) -> list[str]:
+    return list(piece[0][0]) if piece else []
+
+
+class _One(Collector):
+    """What the library asks for the one family that it is to write."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
+
+
+def _written(family: Metric, first: bool) -> str:
+    """Return the lines of a family, or, unless it is its first piece, those of its series alone."""
+    text = generate_latest(_One(family)).decode()
+    return text if first else text.split("\n", 2)[2]

@@ -14,7 +14,7 @@ from lbproxy.status.slices import in_slices, json_pieces
 from lbproxy.status.snapshot import Snapshot, unusable
 
 _SHARE: Final = 0.05
-"""Of the loop's time, for a page at most: one that took 30 ms to make (the metrics of 400 servers) is shown for 0.6 s,
+"""Of the loop's time, for a page at most: one that took 250 ms to make (the metrics of 400 servers) is shown for 5 s,
 and one that took 0.3 ms (those of three) is as good as new."""
 
 

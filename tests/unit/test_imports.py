@@ -59,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
 
 THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
+    "prometheus_client": {"status.metrics"},
     "watchfiles": {"process.watch"},
     "h11": {"status.http", "checks.probe"},
     "uvloop": {"process.start", "process.worker", "net.syscalls"},

@@ -1,4 +1,4 @@
-"""Which connections are looked at, and when; that a silent server is found is shown in tests/live/test_silent_host.py."""
+"""Which connections are looked at, and when; that a silent server is found is shown by live/test_silent_host."""
 
 from __future__ import annotations
 
