@@ -1,16 +1,24 @@
 """lbproxy: a node-local layer-4 load balancer for the Kubernetes API servers.
 
-The nouns, in the order to read them:
+The rooms, in the order to read them; the docstring of each names what is in it:
 
-- `config.model.Config`   what was asked (and `load`, `diff` beside it)
-- `balance.pool.Pool`     the servers of one proxy; `pick` gives a `Lease`
-- `dial.Dial`             one client's attempts to reach a server
-- `session.Session`       one client's life from accept to close
-- `relay.link.Link`       two sockets and the two flows of bytes between them
-- `app.App`               owns all of the above and every task
+- `config/`    what was asked: a file, as values
+- `balance/`   who gets a connection, and what is believed of each server; pure
+- `net/`       the kernel's side: the epoll set, timers, system calls, sockets
+- `relay/`     how bytes move between two sockets
+- `proxy/`     one proxy at work: clients from accept to close
+- `checks/`    is a server well, and where is it
+- `status/`    what lbproxy shows of itself, and how it is asked
+- `handover/`  live connections on their way to the next process
+- `process/`   the process around it all
+- `demo/`      `lbproxy demo`
 
-Who may do I/O: `calls`, `relay`, `sock`, `listener`, `dial`, `firstbyte`, `session` touch sockets; `balance`,
-`config.model`, `config.diff` and `relay.duplex` touch nothing and take the time as an argument.
+and what belongs to none of them: `cli` (the command line), `check` (a file, judged as the service will), `errors` (what
+is raised), `tasks` (the one owner of asyncio tasks), `threads` (what cannot be asked without waiting), `warnonce` (a
+complaint that is made once) and `form` (whether this is the compiled form).
+
+One connection's life is told by `proxy.session`, `proxy.search` and `relay.link`, in this order. ARCHITECTURE.md has the
+picture, and why things are as they are.
 """
 
 __version__ = "0.1.0"

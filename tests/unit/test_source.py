@@ -38,6 +38,7 @@ def _name(path: Path) -> str:
 
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.c"), *PACKAGE.rglob("*.h")])
+FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -79,6 +80,24 @@ def test_any_stands_only_where_the_outside_forces_it() -> None:
     """Each line with Any is a line that mypy believes unread."""
     lines = [line for path in SOURCES for line in path.read_text().splitlines() if re.search(r"\bAny\b", line)]
     assert len(lines) <= MOST_ANY
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=_name)
+def test_a_folder_names_every_module_in_it(folder: Path) -> None:
+    """Its docstring is the map of it: a newcomer finds the room from the door."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    modules |= {path.name for path in folder.iterdir() if (path / "__init__.py").exists()}
+    lost = {module for module in modules if f"`{module}`" not in text}
+    assert not lost, f"{_name(folder)}/__init__.py does not name {sorted(lost)}"
+
+
+def test_the_package_names_every_folder() -> None:
+    """The first thing one reads leads to all the others."""
+    text = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())) or ""
+    lost = {folder.name for folder in FOLDERS if folder.parent == PACKAGE and f"`{folder.name}/`" not in text}
+    lost |= {f"{path.stem}.py" for path in PACKAGE.glob("[a-z]*.py") if f"`{path.stem}`" not in text}
+    assert not lost, f"lbproxy/__init__.py does not name {sorted(lost)}"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "tasks"])
