@@ -33,12 +33,14 @@ class PipePool:
     """Spare pipes; makes a new one when none is left."""
 
     def __init__(self) -> None:
-        self._spare: list[Pipe] = []
+        self._spare: list[Pipe | None] = [None] * _SPARE
+        self._count = 0
 
     def borrow(self) -> Pipe | None:
         """Return an empty pipe, or None when the process or the system has no descriptor left for one."""
-        if self._spare:
-            return self._spare.pop()
+        if self._count:
+            self._count -= 1
+            return self._spare[self._count]
         try:
             read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -51,12 +53,15 @@ class PipePool:
 
     def give_back(self, pipe: Pipe) -> None:
         """Take a pipe back; one with bytes in it is closed, and so is one too many."""
-        if pipe.held or len(self._spare) >= _SPARE:
+        if pipe.held or self._count == _SPARE:
             pipe.close()
         else:
-            self._spare.append(pipe)
+            self._spare[self._count] = pipe
+            self._count += 1
 
     def close(self) -> None:
         """Close every spare pipe, as one does when descriptors run short."""
-        while self._spare:
-            self._spare.pop().close()
+        while self._count:
+            pipe = self.borrow()
+            if pipe is not None:
+                pipe.close()

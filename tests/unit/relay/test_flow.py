@@ -10,6 +10,7 @@ import socket
 import stat
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from lbproxy.net import pipes
 from lbproxy.net.contract import BUFFER
 from lbproxy.relay import flow as flows
+from lbproxy.relay import mode as modes
 from lbproxy.relay.duplex import BROKEN, ENDING, OPEN, RESET, SHUT
 from lbproxy.relay.flow import IDLE, MORE, TURNED, Flow
 from tests.unit.relay.hand import Bench, reset, stuff, take
@@ -109,34 +111,61 @@ def test_a_short_read_means_drained_and_costs_no_second_one(stream: Stream) -> N
     assert stream.flow.state == SHUT
 
 
-@pytest.mark.plain
-def test_bulk_is_spliced_and_what_follows_is_copied_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bulk_is_spliced_and_what_follows_is_copied_again(stream: Stream) -> None:
     """A full buffer switches to splice, a turn that moves little switches back; the bytes do not notice."""
-    splices = Splices(monkeypatch)
-    assert stream.carry(BULK) == BULK
-    assert splices.calls > 2
-    stream.carry(b"the last by splice")
-    calls = splices.calls
+    for _ in range(2):
+        assert stream.flow.mode == modes.COPY
+        assert stream.carry(BULK) == BULK
+        assert stream.flow.mode == modes.SPLICE
+        stream.carry(b"the last by splice")
     assert stream.carry(b"copied") == b"copied"
-    assert splices.calls == calls
-    assert not stream.flow.blocked()
-    assert stream.flow.moved == len(BULK) + 24
-    assert stream.carry(BULK) == BULK
-    assert splices.calls > calls
+    assert stream.flow.mode == modes.COPY
+    assert stream.flow.moved == 2 * len(BULK) + 2 * 18 + 6
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.ENOSYS])
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_where_splice_is_refused_everything_is_copied(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch, side: str
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, side: str, number: int
 ) -> None:
-    """EINVAL is no error: the bytes that are in the pipe by then go on, and splice is never asked again."""
-    splices = Splices(monkeypatch, side)
+    """No error, be it by seccomp: what is in the pipe by then goes on, and splice is never asked again."""
+    splices = Splices(monkeypatch, side, number)
     assert stream.carry(BULK) == BULK
     calls = splices.calls
     assert calls <= 2
     assert stream.carry(BULK) == BULK
     assert splices.calls == calls
-    assert (stream.flow.moved, stream.flow.pending()) == (2 * len(BULK), 0)
+    assert (stream.flow.moved, stream.flow.blocked()) == (2 * len(BULK), False)
+
+
+def test_a_destination_that_takes_no_splice_is_written_to(bench: Bench, tmp_path: Path) -> None:
+    """A file opened to append is one: what was spliced from the source by then is taken out of the pipe again."""
+    head, src = bench.pair()
+    with (tmp_path / "sink").open("ab") as sink:
+        flow = Flow(bench.poller, src.fileno(), sink.fileno())
+        sent = 0
+        while sent < len(BULK):
+            sent += stuff(head, BULK[sent : sent + 500_000])
+            flow.readable = True
+            while flow.pump() == MORE:
+                pass
+    assert flow.mode == modes.COPY_ONLY
+    assert (tmp_path / "sink").read_bytes() == BULK
+    assert flow.moved == len(BULK)
+
+
+def test_a_source_that_gives_no_splice_is_read(bench: Bench) -> None:
+    """As most files of /proc are."""
+    tail, dst = bench.pair()
+    with Path("/proc/self/environ").open("rb", buffering=0) as source:
+        flow = Flow(bench.poller, source.fileno(), dst.fileno())
+        flow.mode, flow.readable = modes.SPLICE, True
+        assert flow.pump() == MORE
+        assert flow.mode == modes.COPY_ONLY
+        flow.thorough = True
+        assert flow.pump() == TURNED
+    assert flow.state == SHUT
+    assert take(tail) == Path("/proc/self/environ").read_bytes()
 
 
 def test_without_a_pipe_bulk_is_copied(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +190,7 @@ def test_a_pipe_full_of_small_pieces_is_not_a_drained_source(stream: Stream, mon
     flow = stream.flow
     stream.head.setblocking(True)
     stream.carry(BULK[: 2 * BUFFER])
-    flow._bulk = True
+    flow.mode = modes.SPLICE
     for at in range(1000):
         stream.head.send(BULK[at : at + 1])
     assert stream.pump() == IDLE
@@ -188,20 +217,17 @@ def test_a_budget_ends_a_turn(stream: Stream, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("spliced", [False, True])
-def test_a_reader_that_stands_still_holds_the_sender_back(
-    narrow: Stream, monkeypatch: pytest.MonkeyPatch, spliced: bool
-) -> None:
+def test_a_reader_that_stands_still_holds_the_sender_back(narrow: Stream, spliced: bool) -> None:
     """At most a buffer or a pipe is kept here; the rest waits in the kernel and all of it arrives later."""
-    if not spliced:
-        monkeypatch.setattr(Flow, "_start_splice", lambda _: False)
+    narrow.flow.mode = modes.SPLICE if spliced else modes.COPY_ONLY
     sent = 0
     while part := stuff(narrow.head, BULK[sent:]):
         sent += part
         assert narrow.pump() == IDLE
-        assert 0 < narrow.flow.pending() <= (pipes.SIZE if spliced else BUFFER)
-        if sent == len(BULK):
-            break
-    assert narrow.flow.blocked()
+    assert narrow.flow.mode == (modes.PIPED if spliced else modes.REST_ONLY)
+    held = narrow.flow.take()
+    assert 0 < len(held) <= (pipes.SIZE if spliced else BUFFER)
+    narrow.flow.preload(held)
     got = bytearray()
     while len(got) < sent:
         got += take(narrow.tail)
@@ -211,12 +237,9 @@ def test_a_reader_that_stands_still_holds_the_sender_back(
 
 
 @pytest.mark.parametrize("spliced", [False, True])
-def test_the_end_is_passed_on_after_the_last_byte(
-    narrow: Stream, monkeypatch: pytest.MonkeyPatch, spliced: bool
-) -> None:
+def test_the_end_is_passed_on_after_the_last_byte(narrow: Stream, spliced: bool) -> None:
     """With bytes still to be written the direction is not yet shut."""
-    if not spliced:
-        monkeypatch.setattr(Flow, "_start_splice", lambda _: False)
+    narrow.flow.mode = modes.SPLICE if spliced else modes.COPY_ONLY
     data = BULK[:200_000]
     narrow.carry(BULK[:BUFFER])
     assert stuff(narrow.head, data) == len(data)
@@ -259,15 +282,13 @@ def test_a_destination_that_has_gone_breaks_the_direction(stream: Stream, size: 
     assert not stream.flow.readable
 
 
-@pytest.mark.plain
 @pytest.mark.parametrize("spliced", [False, True])
 @pytest.mark.parametrize("fin", [False, True])
 def test_urgent_data_is_skipped_and_everything_around_it_arrives(stream: Stream, spliced: bool, fin: bool) -> None:
     """The urgent byte itself has no place in the stream (RFC 6093); it must neither stop nor cut it."""
     if spliced:
         stream.carry(BULK[: 2 * BUFFER])
-        stream.flow._bulk = True
-        stream.flow._can_splice = 1
+        stream.flow.mode = modes.SPLICE
     stream.head.send(b"before")
     stream.head.send(b"!", socket.MSG_OOB)
     stream.head.send(b"behind")
@@ -281,7 +302,7 @@ def test_urgent_data_is_skipped_and_everything_around_it_arrives(stream: Stream,
 def test_preloaded_bytes_go_first(stream: Stream) -> None:
     """A header, or what a former owner has read already."""
     stream.flow.preload(b"PROXY ")
-    assert (stream.flow.blocked(), stream.flow.pending()) == (True, 6)
+    assert stream.flow.blocked()
     stream.head.send(b"TCP4")
     stream.pump()
     assert (take(stream.tail), stream.flow.moved) == (b"PROXY TCP4", 10)
@@ -294,7 +315,7 @@ def test_release_gives_back_what_is_held(narrow: Stream) -> None:
     assert narrow.flow.blocked()
     narrow.flow.release()
     assert not narrow.flow.blocked()
-    assert narrow.flow.pending() == 0
+    assert narrow.flow.take() == b""
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

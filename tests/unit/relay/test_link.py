@@ -24,6 +24,7 @@ from lbproxy.relay.link import (
     SERVER_TIMEOUT,
     Link,
 )
+from lbproxy.relay.mode import SPLICE
 from tests.unit.relay.hand import Bench, ended, reset, stuff, take
 
 UP = random.Random(2).randbytes(2 * 1024 * 1024)
@@ -304,7 +305,7 @@ def test_urgent_data_is_no_error(relay: Relay, bulk: bool) -> None:
     if bulk:
         sent = relay.fill(relay.client, UP[: 4 * BUFFER])
         assert len(relay.drain(relay.server, sent)) == sent
-        relay.link.up._bulk = True
+        relay.link.up.mode = SPLICE
     relay.client.send(b"a")
     relay.client.send(b"!", socket.MSG_OOB)
     relay.loop.settle()
