@@ -18,6 +18,7 @@ and what belongs to none of them: `cli` (the command line), `check` (a file, jud
 `warnonce` (a complaint that is made once) and `form` (whether this is the compiled form).
 
 One connection's life is told by `proxy.session`, `proxy.search` and `relay.link`, in this order. ARCHITECTURE.md has
-the picture, and why things are as they are. """
+the picture, and why things are as they are.
+"""
 
 __version__ = "0.1.0"

@@ -8,4 +8,5 @@ peer), `reasons` (what an errno says of a connection) and `bugs` (what one item 
 others).
 
 Imports the configuration's values and the errors; relay, proxy, checks, handover and process may import it. Its
-tables: the errnos in `reasons`. """
+tables: the errnos in `reasons`.
+"""

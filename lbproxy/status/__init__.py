@@ -7,4 +7,5 @@ both ends), `client` (the end that asks) and `control` (the end that answers). `
 share.
 
 `snapshot` may be imported by all who have something to show, the rest by `process`, `demo` and `cli`. Of the others
-it knows the words for a server's state and the form of a histogram. Its table stands at the end of `commands`. """
+it knows the words for a server's state and the form of a histogram. Its table stands at the end of `commands`.
+"""
