@@ -20,13 +20,14 @@ Within a tier the fewest connections per weight win, and equals take turns (`rot
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
 
+from lbproxy.balance.group import Group
 from lbproxy.balance.health import Rules
 from lbproxy.balance.rotation import ring, take_turn
-from lbproxy.balance.server import Lease, Server
+from lbproxy.balance.server import Endpoint, Lease, Server
 from lbproxy.balance.state import SEVERITY, State
 from lbproxy.config.model import ProxyConfig
 
@@ -58,42 +59,57 @@ def rules_of(settings: ProxyConfig) -> Rules:
 
 
 class Pool:
-    """The servers of one proxy. `node_id` seeds the order of equals, `rng` the luck of slow_start."""
+    """The servers of one proxy, in groups. `node_id` seeds the order of equals, `rng` the luck of slow_start."""
 
     def __init__(self, settings: ProxyConfig, node_id: str, now: float, rng: Random | None = None) -> None:
         self._slow_start = settings.slow_start
         self._rng = rng or Random(node_id)  # noqa: S311 (spreads load, guards nothing)
+        self.groups: list[Group] = []
+        """What is configured, in the order of the file."""
         self.servers: list[Server] = []
+        """The members of all."""
         self._ring: list[Server] = []
         self._ring_of: object = None
+        self._node_id = node_id
         self.reconcile(settings, node_id, now)
 
-    def reconcile(self, settings: ProxyConfig, node_id: str, now: float) -> tuple[list[Server], list[Server]]:
-        """Go over to new settings: returns the servers added and the ones removed. Those that stay keep everything."""
+    def reconcile(self, settings: ProxyConfig, node_id: str, now: float) -> tuple[list[Group], list[Group]]:
+        """Go over to new settings: returns the groups added and the ones removed. Those that stay keep everything."""
         rules = rules_of(settings)
         self._slow_start = settings.slow_start
-        kept = {server.key: server for server in self.servers}
-        added: list[Server] = []
-        self.servers = []
+        self._node_id = node_id
+        kept = {group.key: group for group in self.groups}
+        added: list[Group] = []
+        self.groups = []
         for wanted in settings.servers:
-            server = kept.pop((wanted.name, str(wanted.address)), None)
-            if server is None:
-                server = Server(wanted, rules, now)
-                added.append(server)
-            server.settings = wanted
-            server.health.rules = rules
-            self.servers.append(server)
-        ring_of = (node_id, [(server.key, server.weight) for server in self.servers])
-        if ring_of != self._ring_of:
-            self._ring_of = ring_of
-            self._ring = ring(self.servers, node_id)
+            group = kept.pop((wanted.name, str(wanted.address)), None)
+            if group is None:
+                group = Group(wanted, rules, now)
+                added.append(group)
+            group.configure(wanted, rules)
+            self.groups.append(group)
+        self._line_up()
         return added, list(kept.values())
 
-    def find(self, name: str) -> Server | None:
-        """Return the server of that name or address."""
-        for server in self.servers:
-            if name in server.key:
-                return server
+    def resolved(self, group: Group, answer: Sequence[Endpoint], now: float) -> tuple[list[Server], list[Server]]:
+        """Take in where the name of `group` is; returns the servers that come and those that go, as it does."""
+        came, gone = group.resolved(answer, now)
+        if came or gone:
+            self._line_up()
+        return came, gone
+
+    def _line_up(self) -> None:
+        self.servers = [server for group in self.groups for server in group.members]
+        ring_of = (self._node_id, [(server.key, server.place, server.weight) for server in self.servers])
+        if ring_of != self._ring_of:
+            self._ring_of = ring_of
+            self._ring = ring(self.servers, self._node_id)
+
+    def find(self, name: str) -> Group | None:
+        """Return what is configured under that name or address."""
+        for group in self.groups:
+            if name in group.key:
+                return group
         return None
 
     def pick(self, now: float, tried: Collection[Server] = ()) -> Lease | None:
@@ -124,8 +140,8 @@ class Pool:
         return Lease(best)
 
     def _tier(self, server: Server, now: float) -> int:
-        full = server.max_conns and server.connections >= server.max_conns
-        if server.disabled or server.manual or full or not server.endpoints:
+        full = server.max_conns and server.counts.connections >= server.max_conns
+        if server.disabled or server.manual or full or server.endpoint is None:
             return NEVER
         health = server.health
         if health.severity > _USABLE and not health.may_be_tried(now):

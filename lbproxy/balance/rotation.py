@@ -7,7 +7,8 @@ last use comes to as well). Over as many picks as the weights add up to each has
 two in a row that could have been spread.
 
 Where a node begins is up to the node: the first place goes by weighted rendezvous hashing (Thaler and Ravishankar 1996;
-the weights after Schindelhauer and Schomaker 2005) of node id and server name. A thousand nodes with a connection each
+the weights after Schindelhauer and Schomaker 2005) of node id and server name (and address, where a
+name has them). A thousand nodes with a connection each
 spread by weight, and when a server goes only its own share moves.
 """
 
@@ -51,5 +52,6 @@ def take_turn(equals: list[Server]) -> Server:
 
 
 def _distance(node_id: str, server: Server) -> float:
-    digest = blake2b(f"{node_id}\0{server.name}".encode(), digest_size=8).digest()
+    who = f"{server.name}\0{server.place}" if server.place else server.name
+    digest = blake2b(f"{node_id}\0{who}".encode(), digest_size=8).digest()
     return -log(1 - int.from_bytes(digest, "big") / 2**64 * (1 - 2**-53)) / server.weight

@@ -1,9 +1,9 @@
-"""One server of one proxy: who it is, what it carries and what is believed of it."""
+"""One address of one server of one proxy: who it is, what it carries and what is believed of it."""
 
 from __future__ import annotations
 
+from lbproxy.balance.counts import Counts
 from lbproxy.balance.health import Health, Rules
-from lbproxy.balance.histogram import Seconds
 from lbproxy.balance.state import State
 from lbproxy.config.model import ServerConfig
 from lbproxy.net.contract import SocketAddress
@@ -13,42 +13,37 @@ Endpoint = tuple[int, SocketAddress]
 
 
 class Server:
-    """A server: plain counters that the data plane increments, its addresses, its health and the operator's switch.
+    """A server at one address: its connections, its health and the operator's switch.
 
-    `connections` counts leases, so also connections that are still being made. `endpoints` are the addresses it is
-    dialled at, the one that last worked first; a host name that does not resolve has none.
+    `connections` counts leases, so also connections that are still being made. `endpoint` is where it is dialled; a
+    host name that does not resolve has none, and one that has several addresses is several servers (see `group`),
+    which have their settings and `counts` in common.
     """
 
     __slots__ = (
         "_settings",
         "backup",
-        "bytes_in",
-        "bytes_out",
-        "checks",
-        "connect_seconds",
         "connections",
-        "connections_total",
-        "cuts",
+        "counts",
         "disabled",
         "drained_at",
-        "endpoints",
-        "failures",
-        "first_byte_seconds",
+        "endpoint",
         "health",
         "manual",
         "max_conns",
         "recovered_at",
-        "replays",
-        "transitions",
         "turn",
         "weight",
     )
 
-    def __init__(self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0) -> None:
+    def __init__(
+        self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0, counts: Counts | None = None
+    ) -> None:
         self.settings = settings
+        self.counts = counts or Counts()
         self.turn = 0
         """How near its turn among equals is; the rotation's to change."""
-        self.endpoints: list[Endpoint] = []
+        self.endpoint: Endpoint | None = None
         self.health = Health(rules or Rules(), now)
         self.manual = False
         """Drained by the operator."""
@@ -57,17 +52,6 @@ class Server:
         self.recovered_at = -float("inf")
         """When it last came up after having been something else; slow_start counts from here."""
         self.connections = 0
-        self.connections_total = 0
-        self.bytes_in = 0
-        """Of connections that have ended; the live ones know their own."""
-        self.bytes_out = 0
-        self.failures: dict[str, int] = {}
-        self.checks: dict[str, int] = {}
-        self.cuts: dict[str, int] = {}
-        self.replays = 0
-        self.transitions = 0
-        self.connect_seconds = Seconds()
-        self.first_byte_seconds = Seconds()
 
     @property
     def settings(self) -> ServerConfig:
@@ -88,6 +72,18 @@ class Server:
         return self.settings.name
 
     @property
+    def place(self) -> str:
+        """The IP address it is at, where a host name was configured and is known; else empty."""
+        endpoint = self.endpoint
+        return endpoint[1][0] if endpoint is not None and endpoint[1][0] != self.settings.address.host else ""
+
+    @property
+    def label(self) -> str:
+        """What the log calls it: its name, and where it is if that is not all."""
+        place = self.place
+        return f"{self.name} ({place})" if place else self.name
+
+    @property
     def key(self) -> tuple[str, str]:
         """What makes it the same server across a reload: name and address."""
         return self.settings.name, str(self.settings.address)
@@ -98,22 +94,22 @@ class Server:
             return State.DISABLED, "down: true in the configuration", self.health.since
         if self.manual:
             return State.DRAINING, "drained by the operator (lbproxy drain)", self.drained_at
-        if not self.endpoints:
+        if self.endpoint is None:
             return State.DOWN, "its name does not resolve", self.health.since
         return self.health.state, self.health.reason, self.health.since
+
+    def limit(self) -> int:
+        """Return how many connections it may have, 0 for any number: what the other addresses of its name leave."""
+        return self.connections + self.max_conns - self.counts.connections if self.max_conns else 0
 
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""
         return (
             self.health.state in (State.UP, State.UNCHECKED)
-            and bool(self.endpoints)
+            and self.endpoint is not None
             and not self.manual
             and not self.disabled
         )
-
-    def failed(self, reason: str) -> None:
-        """Count a failed connection attempt."""
-        self.failures[reason] = self.failures.get(reason, 0) + 1
 
 
 class Lease:
@@ -124,10 +120,20 @@ class Lease:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._held = True
-        server.connections += 1
+        self._count(1)
 
     def release(self) -> None:
         """Give the place up; a second time does nothing."""
         if self._held:
             self._held = False
-            self.server.connections -= 1
+            self._count(-1)
+
+    def move(self, server: Server) -> None:
+        """Be a place at `server` from now on."""
+        self._count(-1)
+        self.server = server
+        self._count(1)
+
+    def _count(self, by: int) -> None:
+        self.server.connections += by
+        self.server.counts.connections += by

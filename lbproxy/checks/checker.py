@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from typing import Final
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
-from lbproxy.balance.state import State
 from lbproxy.checks.answer import NotAsked
 from lbproxy.checks.probe import Probe
 from lbproxy.config.model import HealthConfig
@@ -44,21 +43,20 @@ def jittered(interval: float, rng: random.Random) -> float:
 class Checker:
     """Knows when to ask one server, for as long as `run` runs; what is asked is the probe's to know.
 
-    `endpoints` gives the addresses to ask, the one in use first; the others are asked only if that one is down.
-    `observe` is called with each result and returns whether the server is between two states, so that the next check
-    should come soon.
+    `endpoint` is where it is asked. `observe` is called with each result and returns whether the server is between two
+    states, so that the next check should come soon.
     """
 
     def __init__(
         self,
         health: HealthConfig,
         probe: Probe,
-        endpoints: Callable[[], Sequence[Endpoint]],
+        endpoint: Endpoint,
         observe: Callable[[CheckResult], bool],
     ) -> None:
         self._interval = health.interval
         self._probe = probe
-        self._endpoints = endpoints
+        self._endpoint = endpoint
         self._observe = observe
         self._hurried = asyncio.Event()
         self._warning = WarnOnce()
@@ -99,23 +97,11 @@ class Checker:
         await asyncio.sleep(earliest - loop.time())
 
     async def _ask(self, fresh: bool) -> CheckResult | None:
-        """Return the best result of all addresses, None if none of them could be asked."""
-        endpoints = self._endpoints()
-        if not endpoints:
-            return CheckResult(State.DOWN, "its name does not resolve", "dns")
-        best: CheckResult | None = None
-        why = ""
-        for endpoint in endpoints:
-            answer = await self._probe.ask(endpoint, fresh)
-            if isinstance(answer, NotAsked):
-                why = answer.reason
-            elif answer.state is not State.DOWN:
-                best = answer
-                break
-            else:
-                best = best or answer
-        if best is not None:
+        """Return the result, None if it could not be asked."""
+        answer = await self._probe.ask(self._endpoint, fresh)
+        if not isinstance(answer, NotAsked):
             self._warning.over()
-        elif self._warning.news(why):
-            log.warning("%s cannot be checked, what was known of it stands: %s", self._probe.host, why)
-        return best
+            return answer
+        if self._warning.news(answer.reason):
+            log.warning("%s cannot be checked, what was known of it stands: %s", self._probe.host, answer.reason)
+        return None

@@ -1,13 +1,16 @@
-"""The tasks that one server in service needs: its name looked up, its health checked."""
+"""The tasks that a configured server needs: its name looked up, the health of each of its addresses checked."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from lbproxy.balance.checked import CheckResult
-from lbproxy.balance.server import Server
+from lbproxy.balance.group import Group
+from lbproxy.balance.server import Endpoint, Server
 from lbproxy.checks.resolve import Known, Resolver, endpoint_of
 from lbproxy.config.model import Config
 from lbproxy.proxy.backend import Backend
@@ -27,56 +30,74 @@ def rehearse(config: Config) -> None:
 
 
 class Monitor:
-    """Looks after one server until `stop`; `known` holds the endpoints that it begins with."""
+    """Looks after one configured server until `stop`; `known` holds the addresses that it begins with."""
 
-    def __init__(self, tasks: Tasks, backend: Backend, server: Server, known: Known) -> None:
+    def __init__(self, tasks: Tasks, backend: Backend, group: Group, known: Known) -> None:
         self._tasks = tasks
         self._backend = backend
-        self._server = server
+        self._group = group
         self._resolving: asyncio.Task[None] | None = None
         self._resolver: Resolver | None = None
-        self._checker: Checker | None = None
-        self._checking: asyncio.Task[None] | None = None
-        address = server.settings.address
-        server.endpoints = list(known.get(address, ()))
+        self._checks: dict[Server, tuple[Checker, asyncio.Task[None]]] = {}
+        address = group.settings.address
+        self.found(known.get(address, ()))
         if endpoint_of(address) is None:
-            self._resolver = Resolver(server)
-            self._resolving = tasks.forever(self._resolver.run, "resolve", server.name)
-        self.check()
+            self._resolver = Resolver(group.settings, address in known, self.found)
+            self._resolving = tasks.forever(self._resolver.run, "resolve", group.settings.name)
+
+    def found(self, answer: Sequence[Endpoint]) -> None:
+        """Called with the addresses that the server's name has."""
+        self._backend.resolved(self._group, answer, monotonic())
+        for server in [each for each in self._checks if each not in self._group.members]:
+            self._end(server)
+        for server in self._group.members:
+            if server not in self._checks:
+                self._begin(server)
 
     def check(self) -> None:
         """Check as the proxy's settings now say, or no longer."""
+        for server in self._group.members:
+            if server not in self._checks or not self._asked():
+                self._backend.uncheck(server, monotonic())
+            self._end(server)
+            self._begin(server)
+
+    def _asked(self) -> bool:
+        return self._backend.settings.health is not None and not self._group.settings.down
+
+    def _begin(self, server: Server) -> None:
         health = self._backend.settings.health
-        server = self._server
-        asked = health is not None and not server.settings.down
-        if self._checking is None or not asked:
-            self._backend.uncheck(server, monotonic())
-        if self._checking is not None:
-            self._checking.cancel()
-            self._checker = self._checking = None
-        if health is None or not asked:
+        endpoint = server.endpoint
+        if health is None or endpoint is None or not self._asked():
             return
         from lbproxy.checks.checker import Checker
         from lbproxy.checks.probe import Probe
 
         probe = Probe(health, str(server.settings.address), self._backend.check_preface)
-        self._checker = Checker(health, probe, lambda: server.endpoints, self._observe)
-        self._checking = self._tasks.forever(self._checker.run, "check", server.name)
+        checker = Checker(health, probe, endpoint, partial(self._observe, server))
+        self._checks[server] = checker, self._tasks.forever(checker.run, "check", server.label)
 
-    def _observe(self, result: CheckResult) -> bool:
-        server = self._server
-        server.checks[result.kind] = server.checks.get(result.kind, 0) + 1
+    def _end(self, server: Server) -> None:
+        _, task = self._checks.pop(server, (None, None))
+        if task is not None:
+            task.cancel()
+
+    def _observe(self, server: Server, result: CheckResult) -> bool:
+        checks = server.counts.checks
+        checks[result.kind] = checks.get(result.kind, 0) + 1
         self._backend.observe(server, result, monotonic())
         return server.health.checked.unsettled
 
-    def hurry(self) -> None:
-        """Called when traffic has just failed: look again, at both."""
+    def hurry(self, server: Server) -> None:
+        """Called when traffic has just failed at `server`: look again, at both."""
         if self._resolver is not None:
             self._resolver.hurry()
-        if self._checker is not None:
-            self._checker.hurry()
+        if server in self._checks:
+            self._checks[server][0].hurry()
 
     def stop(self) -> None:
         """Look after it no longer."""
-        for task in filter(None, (self._resolving, self._checking)):
-            task.cancel()
+        if self._resolving is not None:
+            self._resolving.cancel()
+        for server in list(self._checks):
+            self._end(server)

@@ -1,7 +1,8 @@
 """Host names of servers: looked up off the loop, again every 30 s, and soon after a connect has failed.
 
-getaddrinfo reads /etc/hosts anew each time, so an edit there is seen by the next look-up. A name that does not exist
-leaves its server without an address, which is down; a resolver that does not answer leaves it the addresses it had.
+getaddrinfo reads /etc/hosts anew each time, so an edit there is seen by the next look-up. Only an answer with addresses
+in it changes anything: a name that is gone, has no address or cannot be looked up keeps those it had last, for a name
+server that has lost its zone, or a file that is just being written, says nothing of the machines behind the name.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
-from lbproxy.balance.server import Endpoint, Server
-from lbproxy.config.model import Address
+from lbproxy.balance.server import Endpoint
+from lbproxy.config.model import Address, ServerConfig
 from lbproxy.net import sockets as socks
 from lbproxy.net.contract import SocketAddress
 from lbproxy.threads import in_thread
@@ -29,7 +30,6 @@ _PATIENCE: Final = 1.0
 _EVERY: Final = 30.0
 _SOON: Final = 1.0
 """Seconds between two look-ups at least, however often connects fail."""
-_UNKNOWN: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
 
 
 def endpoint_of(address: Address) -> Endpoint | None:
@@ -71,10 +71,15 @@ async def known_endpoints(addresses: Iterable[Address]) -> Known:
 
 
 class Resolver:
-    """Keeps the endpoints of one server up to date."""
+    """Looks up the name of one server, for as long as `run` runs.
 
-    def __init__(self, server: Server) -> None:
+    `known` says whether that has been done just now; `found` is called with the addresses of each answer.
+    """
+
+    def __init__(self, server: ServerConfig, known: bool, found: Callable[[Sequence[Endpoint]], None]) -> None:
         self._server = server
+        self._known = known
+        self._found = found
         self._hurried = asyncio.Event()
         self._warning = WarnOnce()
 
@@ -84,7 +89,7 @@ class Resolver:
 
     async def run(self) -> None:
         """Look up for ever, beginning at once if nothing is known yet."""
-        if self._server.endpoints:
+        if self._known:
             await self._pause()
         while True:
             await self._refresh()
@@ -100,16 +105,13 @@ class Resolver:
         self._hurried.clear()
 
     async def _refresh(self) -> None:
-        server = self._server
+        name, host = self._server.name, self._server.address.host
         try:
-            found = await look_up(server.settings.address)
+            found = await look_up(self._server.address)
         except OSError as error:
-            if error.errno in _UNKNOWN:
-                server.endpoints = []
             if self._warning.news(str(error.strerror)):
-                log.warning("%s: cannot look up %s: %s", server.name, server.settings.address.host, error.strerror)
+                log.warning("%s: cannot look up %s, what was known of it stands: %s", name, host, error.strerror)
             return
         if self._warning.over():
-            log.info("%s: %s is known again", server.name, server.settings.address.host)
-        # What worked last stays first.
-        server.endpoints = sorted(found, key=lambda endpoint: endpoint not in server.endpoints[:1])
+            log.info("%s: %s is known again", name, host)
+        self._found(found)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from socket import SocketType
 from typing import Final
 
-from lbproxy.balance.server import Server
+from lbproxy.balance.group import Group
+from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address, ServerConfig
 from lbproxy.handover import keeper
 from lbproxy.handover.fdqueue import receive
@@ -106,28 +107,81 @@ def _add_listener(inherited: Inherited, name: str, fd: int) -> None:
 def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: Callable[[str], Proxy]) -> list[AtRest]:
     """Return the sessions of the connections that can go on, at rest; what cannot is reset.
 
-    A connection to a server that is no longer configured goes on for as long as that one may drain.
+    A connection to a server that is no longer configured, or where its name no longer leads, goes on for as long as
+    that one may drain. Where the name is not known, it leads to where the connections are.
     """
     good, holed = sift(inherited.rested, inherited.kept, marks)
     if marks is not None:
         marks.claim(parcel.slot for parcel in good if parcel.slot)
+    finder = _Finder(good, proxy_of, poller.now)
     adopted: list[AtRest] = []
-    strangers: dict[tuple[str, str, str], Server] = {}
     for parcel in good:
         proxy = proxy_of(parcel.proxy)
-        server = None
-        if parcel.server_fd >= 0:
-            server = next((s for s in proxy.backend.pool.servers if s.key == parcel.server), None)
-            server = server or strangers.setdefault((parcel.proxy, *parcel.server), _stranger(parcel, poller.now))
-        session = revive(parcel, poller, proxy.backend, server, proxy.sessions.on_end)
+        session = revive(parcel, poller, proxy.backend, finder.server_of(parcel), proxy.sessions.on_end)
         proxy.sessions.take_in(session)
         adopted.append(AtRest(session, parcel.flight))
-    for (name, _, _), server in strangers.items():
-        proxy_of(name).retire(server)
+    finder.retire_strangers()
     drop(holed)
     if good or holed:
         log.info("took over %d connections, reset %d", len(good), len(holed))
     return adopted
+
+
+class _Finder:
+    """Tells which server each parcel's connection belongs to."""
+
+    def __init__(self, parcels: Iterable[Parcel], proxy_of: Callable[[str], Proxy], now: float) -> None:
+        self._proxy_of = proxy_of
+        self._now = now
+        self._strangers: dict[tuple[str, tuple[str, str], Endpoint | None], Server] = {}
+        self._groups: dict[tuple[str, tuple[str, str]], Group] = {}
+        places: dict[tuple[str, tuple[str, str]], list[Endpoint]] = {}
+        for parcel in parcels:
+            where = _where(parcel)
+            if where is not None:
+                places.setdefault((parcel.proxy, parcel.server), []).append(where)
+        for (name, key), found in places.items():
+            proxy = proxy_of(name)
+            group = next((each for each in proxy.backend.pool.groups if each.key == key), None)
+            if group is None:
+                continue
+            self._groups[name, key] = group
+            if group.members[0].endpoint is None:
+                proxy.located(group, found)
+
+    def server_of(self, parcel: Parcel) -> Server | None:
+        """Return it; None while none was connected."""
+        if parcel.server_fd < 0:
+            return None
+        group = self._groups.get((parcel.proxy, parcel.server))
+        where = _where(parcel)
+        if group is not None:
+            for server in group.members:
+                # What is given as an IP address is one server, wherever its connections say they are.
+                if server.endpoint == where or not server.place:
+                    return server
+        key = (parcel.proxy, parcel.server, where)
+        if key not in self._strangers:
+            self._strangers[key] = group.make(where, self._now) if group else _stranger(parcel, self._now)
+        return self._strangers[key]
+
+    def retire_strangers(self) -> None:
+        """Let the connections drain whose server is no longer there."""
+        for (name, _, _), server in self._strangers.items():
+            self._proxy_of(name).retire(server)
+
+
+def _where(parcel: Parcel) -> Endpoint | None:
+    """Return where its server's end is connected to, None if it is not (any more)."""
+    if parcel.server_fd < 0:
+        return None
+    sock = SocketType(fileno=parcel.server_fd)
+    try:
+        return int(sock.family), sock.getpeername()
+    except OSError:
+        return None
+    finally:
+        sock.detach()
 
 
 def drop(lost: Iterable[Parcel]) -> None:

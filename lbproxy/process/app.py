@@ -11,7 +11,7 @@ from socket import SocketType
 from time import monotonic
 
 from lbproxy import __version__, form
-from lbproxy.balance.server import Server
+from lbproxy.balance.group import Group
 from lbproxy.checks.monitor import Monitor, rehearse
 from lbproxy.checks.resolve import Known, known_endpoints
 from lbproxy.config.diff import diff
@@ -153,8 +153,8 @@ class App:
             holder.close_listener(address)
             self.handover.not_listening(address)
 
-    def _monitor(self, backend: Backend, server: Server) -> Monitor:
-        return Monitor(self._tasks, backend, server, self._known)
+    def _monitor(self, backend: Backend, group: Group) -> Monitor:
+        return Monitor(self._tasks, backend, group, self._known)
 
     def _unkept(self, slot: int) -> None:
         self.handover.forget(slot)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.evidence import ANSWERED, weigh
+from lbproxy.balance.group import Group
 from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.server import Server
+from lbproxy.balance.server import Endpoint, Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import ProxyConfig
@@ -23,8 +24,9 @@ class Backend:
     """What dialling, sessions and checks share of a proxy.
 
     `on_transition` is called with every change of a server's state, `on_failure` with every failure that traffic has
-    met, so that a check can be brought forward or a name looked up again. One that raises keeps neither the other from
-    hearing, nor whoever has seen something (a check, a connection) from going on.
+    met, so that a check can be brought forward or a name looked up again, and `on_resolved` when a name has been looked
+    up, with the servers that come and go by it. One that raises keeps neither the others from hearing, nor whoever has
+    seen something (a check, a connection) from going on.
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class Backend:
         "max_connections",
         "name",
         "on_failure",
+        "on_resolved",
         "on_transition",
         "pool",
     )
@@ -46,11 +49,13 @@ class Backend:
         pool: Pool,
         on_transition: Callable[[Server, Transition], None],
         on_failure: Callable[[Server], None],
+        on_resolved: Callable[[list[Server], list[Server]], None] = lambda came, gone: None,
     ) -> None:
         self.name = name
         self.pool = pool
         self.on_transition = on_transition
         self.on_failure = on_failure
+        self.on_resolved = on_resolved
         self._settings = settings
         self._preface = settings.proxy_protocol
         self.connect_deadline = settings.connect_deadline
@@ -76,6 +81,21 @@ class Backend:
         if isinstance(seen, TrafficResult) and seen.failure:
             self._hurry(server)
 
+    def resolved(self, group: Group, answer: Sequence[Endpoint], now: float) -> None:
+        """Take in where the name of a configured server is, by the resolver."""
+        came, gone = self.pool.resolved(group, answer, now)
+        if came or gone:
+            try:
+                self.on_resolved(came, gone)
+            except Exception:
+                log.exception("%s: who hears of names met a bug", self.name)
+
+    def nobody(self) -> None:
+        """Take in that a client has found no server: a name that is not known yet is wanted."""
+        for server in self.pool.servers:
+            if server.endpoint is None:
+                self._hurry(server)
+
     def _hurry(self, server: Server) -> None:
         try:
             self.on_failure(server)
@@ -97,7 +117,7 @@ class Backend:
         """Take in a server's first byte; `spoke_at` is when it was sent a whole ClientHello (NEVER if not)."""
         server.health.suspicion.proved = True
         if spoke_at <= now:
-            server.first_byte_seconds.add(now - spoke_at)
+            server.counts.first_byte_seconds.add(now - spoke_at)
         if server.health.doubted:
             self.saw(server, ANSWERED, "", now)
 
@@ -106,7 +126,7 @@ class Backend:
         result = weigh(seen, why, server.health.checked.vouches)
         if result is not None:
             if kind:
-                server.failed(kind)
+                server.counts.failed(kind)
             self.observe(server, result, now)
 
     def silent(self, server: Server, now: float) -> None:
@@ -122,7 +142,7 @@ class Backend:
         if transition is None:
             return
         if transition.new is not transition.old and transition.old is not State.UNCHECKED:
-            server.transitions += 1
+            server.counts.transitions += 1
         if transition.said is State.UP:
             server.recovered_at = server.health.checked.recovered_at
         try:

@@ -5,9 +5,8 @@ to connect wins and the others are closed (Happy Eyeballs, RFC 8305, over server
 attempt has `connect_timeout`, all of them together `connect_deadline`. Every failure is kept, so that a client that
 could not be served is explained in one line.
 
-A server with several addresses has failed when all of them have; until then the next address is tried, after servers
-that were not tried yet. An attempt that was overtaken counts as a failure too: it was silent for STAGGER while another
-server answered, and if that were not remembered every client would wait for it again.
+Each address of a name is a server of its own here. An attempt that was overtaken counts as a failure too: it was
+silent for STAGGER while another server answered, and if that were not remembered every client would wait for it again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from lbproxy.balance.server import Endpoint, Lease, Server
 from lbproxy.balance.suspicion import TrafficResult
@@ -33,13 +32,12 @@ STAGGER: Final = 0.2
 class Attempt(Handler):
     """One connect under way."""
 
-    __slots__ = ("_dial", "endpoint", "fd", "lease", "sock", "started")
+    __slots__ = ("_dial", "fd", "lease", "sock", "started")
 
-    def __init__(self, dial: Dial, lease: Lease, endpoint: Endpoint, sock: Socket, now: float) -> None:
+    def __init__(self, dial: Dial, lease: Lease, sock: Socket, now: float) -> None:
         super().__init__()
         self._dial = dial
         self.lease = lease
-        self.endpoint = endpoint
         self.sock = sock
         self.fd = sock.fileno()
         self.started = now
@@ -81,7 +79,6 @@ class Dial:
         "_next_at",
         "_poller",
         "_tried",
-        "_tries",
     )
 
     def __init__(self, poller: Poller, backend: Backend, dialler: Dialler, tried: tuple[Server, ...] = ()) -> None:
@@ -89,8 +86,6 @@ class Dial:
         self._backend = backend
         self._dialler: Dialler | None = dialler
         self._tried: list[Server] = list(tried)
-        self._tries: dict[Server, int] = {}
-        """How many addresses of a server were tried, for servers that have several."""
         self._attempts: list[Attempt] = []
         self._failures: list[str] = []
         self._next_at = 0.0
@@ -140,12 +135,12 @@ class Dial:
         for other in self._attempts:
             self._drop(other)
             if other.started < attempt.started:
-                other.lease.server.failed("overtaken")
+                other.lease.server.counts.failed("overtaken")
                 self._backend.observe(
                     other.lease.server, TrafficResult(f"no answer for {now - other.started:.1f}s"), now
                 )
         self._attempts.clear()
-        attempt.lease.server.connect_seconds.add(now - attempt.started)
+        attempt.lease.server.counts.connect_seconds.add(now - attempt.started)
         try:
             dialler.connected(attempt, events)
         except Exception:
@@ -179,7 +174,7 @@ class Dial:
     def _launch(self, now: float) -> None:
         """Start the next candidate that does not fail at once."""
         while True:
-            lease = self._backend.pool.pick(now, self._tried) or self._second_address(now)
+            lease = self._backend.pool.pick(now, self._tried)
             if lease is None:
                 self._next_at = NEVER
                 if not self._attempts:
@@ -188,38 +183,25 @@ class Dial:
             if self._attempt(lease, now):
                 return
 
-    def _second_address(self, now: float) -> Lease | None:
-        """Choose among the servers that have an address left which this client has not tried."""
-        if not self._tries:
-            return None
-        return self._backend.pool.pick(now, [server for server in self._tried if self._spent(server)])
-
-    def _spent(self, server: Server) -> bool:
-        """Whether no address is left to try of a server that was tried."""
-        tries = self._tries.get(server)
-        return tries is None or tries >= len(server.endpoints)
-
     def _attempt(self, lease: Lease, now: float) -> bool:
         """Connect; returns whether there is something to wait for."""
         server = lease.server
-        endpoint = server.endpoints[0]
+        family, where = cast("Endpoint", server.endpoint)  # nobody without one is picked
         self._tried.append(server)
-        if len(server.endpoints) > 1:
-            self._tries[server] = self._tries.get(server, 0) + 1
         try:
-            sock = connect(endpoint[0], endpoint[1])
+            sock = connect(family, where)
         except OSError as error:
             lease.release()
             if reason(error.errno) != SHORTAGE:
-                self._blame(server, endpoint, error.errno or errno.EIO, now)
+                self._blame(server, error.errno or errno.EIO, now)
                 return False
             # Our own shortage says nothing of the server: wait, other connections end all the time.
-            self._failures.append(f"{server.name}: {error.strerror}")
+            self._failures.append(f"{server.label}: {error.strerror}")
             self._tried.remove(server)
             self._poller.pipes.close()
             self._next_at = now + STAGGER
             return True
-        attempt = Attempt(self, lease, endpoint, sock, now)
+        attempt = Attempt(self, lease, sock, now)
         self._attempts.append(attempt)
         self._poller.add(attempt.fd, attempt)
         self._next_at = now + STAGGER
@@ -228,19 +210,15 @@ class Dial:
     def _failed(self, attempt: Attempt, number: int, now: float, why: str = "") -> None:
         self._attempts.remove(attempt)
         self._drop(attempt)
-        self._blame(attempt.lease.server, attempt.endpoint, number, now, why)
+        self._blame(attempt.lease.server, number, now, why)
 
-    def _blame(self, server: Server, endpoint: Endpoint, number: int, now: float, why: str = "") -> None:
+    def _blame(self, server: Server, number: int, now: float, why: str = "") -> None:
         kind = reason(number)
         why = why or os.strerror(number).lower()
-        self._failures.append(f"{server.name}: {why}")
-        server.failed(kind)
-        if endpoint in server.endpoints and len(server.endpoints) > 1:
-            server.endpoints.remove(endpoint)
-            server.endpoints.append(endpoint)
-        if self._spent(server):
-            # Only a server that had accepted resets a connect: one that refuses it says so.
-            self._backend.observe(server, TrafficResult(why, answered=kind == RESET), now)
+        self._failures.append(f"{server.label}: {why}")
+        server.counts.failed(kind)
+        # Only a server that had accepted resets a connect: one that refuses it says so.
+        self._backend.observe(server, TrafficResult(why, answered=kind == RESET), now)
 
     def _drop(self, attempt: Attempt) -> None:
         attempt.lease.release()
@@ -250,9 +228,9 @@ class Dial:
         dialler = self._dialler
         self._dialler = None
         for attempt in self._attempts:
-            attempt.lease.server.failed("timeout")
+            attempt.lease.server.counts.failed("timeout")
             self._backend.observe(attempt.lease.server, TrafficResult("no answer within the connect deadline"), now)
-            self._failures.append(f"{attempt.lease.server.name}: no answer")
+            self._failures.append(f"{attempt.lease.server.label}: no answer")
             self._drop(attempt)
         self._attempts.clear()
         if dialler is not None:

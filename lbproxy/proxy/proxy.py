@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from socket import SocketType
 from typing import Protocol
 
+from lbproxy.balance.group import Group
 from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.server import Server
+from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address, ProxyConfig
 from lbproxy.net.poller import Poller
 from lbproxy.proxy import views
@@ -21,15 +23,20 @@ from lbproxy.proxy.sessions import Sessions
 from lbproxy.proxy.vitals import Vitals
 from lbproxy.status.snapshot import ConnectionView, ProxyView
 
+log = logging.getLogger(__name__)
+
 
 class ServerMonitor(Protocol):
-    """Looks after one server in service: its name, its checks."""
+    """Looks after one configured server: its name, the checks of its addresses."""
+
+    def found(self, answer: Sequence[Endpoint]) -> None:
+        """Called with the addresses that its name has, if they come from somewhere else."""
 
     def check(self) -> None:
         """Check as the proxy's settings now say, or no longer."""
 
-    def hurry(self) -> None:
-        """Called when traffic has just failed: look again."""
+    def hurry(self, server: Server) -> None:
+        """Called when traffic has just failed at one of its addresses: look again."""
 
     def stop(self) -> None:
         """Look after it no longer."""
@@ -41,7 +48,7 @@ class Shared:
 
     poller: Poller
     limit: ConnectionLimit
-    monitor: Callable[[Backend, Server], ServerMonitor]
+    monitor: Callable[[Backend, Group], ServerMonitor]
     """Makes what looks after a server while it is configured."""
     unkept: Callable[[int], None] = lambda slot: None
     """Called at the end of a connection that somebody else held too, with its slot (`Link.kept`)."""
@@ -53,7 +60,7 @@ class Proxy:
     def __init__(self, name: str, settings: ProxyConfig, pool: Pool, shared: Shared) -> None:
         poller = shared.poller
         self.name = name
-        self.backend = Backend(name, settings, pool, self._changed, self._failed)
+        self.backend = Backend(name, settings, pool, self._changed, self._failed, self._resolved)
         self.sessions = Sessions(poller, self.backend, shared.limit, shared.unkept)
         self.listeners: dict[Address, Listener] = {}
         self._settled = settings  # what `reconcile` has got to the end of
@@ -62,7 +69,7 @@ class Proxy:
         self._reaction = Reaction(poller, self.backend, self.sessions)
         self._rebalancer = self._new_rebalancer()
         self._vitals = Vitals(poller, self.backend, self.sessions, lambda: bool(self.listeners))
-        self._monitors = {server: shared.monitor(self.backend, server) for server in pool.servers}
+        self._monitors = {group: shared.monitor(self.backend, group) for group in pool.groups}
 
     # -- listeners -----------------------------------------------------------------------------------------------
 
@@ -91,13 +98,24 @@ class Proxy:
         self._reaction.changed(server, transition)
 
     def _failed(self, server: Server) -> None:
-        monitor = self._monitors.get(server)
-        if monitor is not None:
-            monitor.hurry()
+        for group, monitor in self._monitors.items():
+            if server in group.members:
+                monitor.hurry(server)
 
-    def set_drain(self, server: Server, drain: bool) -> None:
-        """Take `server` out of rotation by the operator's word, or put it back."""
-        self._reaction.set_drain(server, drain)
+    def _resolved(self, came: list[Server], gone: list[Server]) -> None:
+        self.sessions.welcome_back(came)
+        for server in gone:
+            log.info("%s: the name of %s no longer leads there: its connections may drain", self.name, server.label)
+            self.retire(server)
+
+    def set_drain(self, group: Group, drain: bool) -> None:
+        """Take a configured server out of rotation by the operator's word, or put it back."""
+        for server in group.members:
+            self._reaction.set_drain(server, drain)
+
+    def located(self, group: Group, places: Sequence[Endpoint]) -> None:
+        """Take it from a predecessor where the name of a configured server leads."""
+        self._monitors[group].found(places)
 
     def retire(self, server: Server) -> None:
         """Let the connections of a removed server live on for drain_timeout, then cut them."""
@@ -122,28 +140,28 @@ class Proxy:
             self._poller.timers.drop(self._rebalancer)
             self._rebalancer = self._new_rebalancer()
             self._poller.at(self._rebalancer, self._poller.now)
-        added, _ = backend.pool.reconcile(settings, node_id, self._poller.now)
-        if added:
-            self.sessions.welcome_back(added)
+        backend.pool.reconcile(settings, node_id, self._poller.now)
         if _without_places(settings) != _without_places(old):
             self.sessions.refresh()
-        for server in backend.pool.servers:
-            if server not in self._monitors:
-                self._monitors[server] = self._shared.monitor(backend, server)
-            elif settings.health != old.health or server.settings.down != down.get(server.key):
-                self._monitors[server].check()
-        for server in [each for each in self._monitors if each not in backend.pool.servers]:
+        for group in backend.pool.groups:
+            if group not in self._monitors:
+                self._monitors[group] = self._shared.monitor(backend, group)
+            elif settings.health != old.health or group.settings.down != down.get(group.key):
+                self._monitors[group].check()
+        for group in [each for each in self._monitors if each not in backend.pool.groups]:
             # Now that those added have their addresses: its clients may turn to them.
-            self.retire(server)
-            self._monitors.pop(server).stop()
+            self._dismiss(group)
         self._settled = settings
 
     def leave(self) -> None:
         """Take every server out of service, for the whole proxy is removed."""
-        for server, monitor in self._monitors.items():
-            monitor.stop()
+        for group in list(self._monitors):
+            self._dismiss(group)
+
+    def _dismiss(self, group: Group) -> None:
+        for server in group.members:
             self.retire(server)
-        self._monitors.clear()
+        self._monitors.pop(group).stop()
 
     # -- views ---------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class Reaction:
     def changed(self, server: Server, transition: Transition) -> None:
         """Called when the state of `server` has changed, or what the checks say behind it."""
         new, old, said = transition.new, transition.old, transition.said
-        who = self._backend.name, server.name
+        who = self._backend.name, server.label
         level = logging.INFO if new is State.UP else logging.WARNING
         if new is not old:
             log.log(level, "%s: server %s is %s, was %s: %s", *who, new, old, transition.reason)
@@ -63,13 +63,13 @@ class Reaction:
         if not self._backend.pool.others_up(server):
             if close and server.connections:
                 why = "%s: no server is up that could take the %d connections of %s: they stay for now"
-                log.warning(why, self._backend.name, server.connections, server.name)
+                log.warning(why, self._backend.name, server.connections, server.label)
                 self._later(0.0, self._eviction(server, SERVER_DOWN, State.DOWN))
             return
         self._sessions.move_on(server)
         count = self._sessions.cut(server, SERVER_DOWN) if close else 0
         if count:
-            log.warning("%s: cut %d connections to %s", self._backend.name, count, server.name)
+            log.warning("%s: cut %d connections to %s", self._backend.name, count, server.label)
 
     def _eviction(self, server: Server, reason: str, state: State, spread: float = 0.0) -> Eviction:
         may = partial(self._backend.pool.others_up, server)
@@ -97,7 +97,7 @@ class Reaction:
             server.recovered_at = self._poller.now
         server.manual = drain
         how = "drained" if drain else "made ready"
-        log.info("%s: server %s %s by the operator", self._backend.name, server.name, how)
+        log.info("%s: server %s %s by the operator", self._backend.name, server.label, how)
 
     def retire(self, server: Server) -> None:
         """Let the connections of a removed server live on for drain_timeout, then cut them."""

@@ -142,7 +142,7 @@ class Rebalancer(Timer):
             server for server in self._backend.pool.servers
             if server.usable() and not server.backup and now - server.recovered_at >= settings.slow_start
         ]  # fmt: skip
-        loads = [Load(server.connections, server.weight, server.max_conns) for server in servers]
+        loads = [Load(server.connections, server.weight, server.limit()) for server in servers]
         found = [(server, count) for server, count in zip(servers, surplus(loads), strict=True) if count]
         return sorted(found, key=lambda pair: -pair[1])
 

@@ -167,9 +167,9 @@ class Search(FirstByte, Dialler):
         server = attempt.lease.server
         seeker.part()
         seeker.lease = attempt.lease
-        server.connections_total += 1
+        server.counts.connections_total += 1
         if self._tried:
-            self._tried[-1].replays += 1
+            self._tried[-1].counts.replays += 1
         if server.health.doubted:
             backend.saw(server, CAN_CONNECT, "", self._poller.now)
         preface = backend.preface(seeker.client, seeker.peer)

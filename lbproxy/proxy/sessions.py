@@ -112,14 +112,12 @@ class Sessions:
 
     def welcome_back(self, servers: list[Server]) -> None:
         """Count connections that a server still has from before it was removed as its own again: it may keep them."""
-        added = {server.key: server for server in servers}
+        added = {(server.key, server.endpoint): server for server in servers}
         for session in self._open:
             lease = session.lease
-            server = added.get(lease.server.key) if lease is not None else None
+            server = added.get((lease.server.key, lease.server.endpoint)) if lease is not None else None
             if server is not None and lease is not None:
-                lease.server.connections -= 1
-                lease.server = server
-                server.connections += 1
+                lease.move(server)
 
     def _ended(self, session: Session, reason: str, why: str) -> None:
         self._open.discard(session)
@@ -130,12 +128,13 @@ class Sessions:
         moved = session.bytes_moved()
         server = session.server
         if server is not None:
-            server.bytes_in += moved[0]
-            server.bytes_out += moved[1]
+            server.counts.bytes_in += moved[0]
+            server.counts.bytes_out += moved[1]
             if reason in _CUTS:
-                _count(server.cuts, reason)
+                _count(server.counts.cuts, reason)
         if reason in (UNREACHABLE, NO_SERVER):
             _count(self.rejected, reason)
+            self._backend.nobody()
             self._complain(why)
         else:
             _count(self.closed, reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lbproxy.balance.server import Server
+from lbproxy.balance.counts import Counts
+from lbproxy.balance.group import Group
 from lbproxy.config.model import Address
 from lbproxy.net import sockets as socks
 from lbproxy.proxy.backend import Backend
@@ -15,14 +16,14 @@ from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView
 
 def proxy_view(backend: Backend, sessions: Sessions, listen: Iterable[Address], now: float) -> ProxyView:
     """Return what a proxy is and has done."""
-    live: dict[Server, tuple[int, int]] = {}
+    live: dict[Counts, tuple[int, int]] = {}
     for session in sessions:
         server = session.server
         if server is not None:
-            up, down = live.get(server, (0, 0))
+            up, down = live.get(server.counts, (0, 0))
             moved = session.bytes_moved()
-            live[server] = (up + moved[0], down + moved[1])
-    servers = [_server_view(server, live.get(server, (0, 0)), now) for server in backend.pool.servers]
+            live[server.counts] = (up + moved[0], down + moved[1])
+    servers = [_server_view(group, live.get(group.counts, (0, 0)), now) for group in backend.pool.groups]
     return ProxyView(
         name=backend.name,
         listen=tuple(map(str, listen)),
@@ -34,28 +35,29 @@ def proxy_view(backend: Backend, sessions: Sessions, listen: Iterable[Address], 
     )
 
 
-def _server_view(server: Server, live: tuple[int, int], now: float) -> ServerView:
-    """Return what a server is and has done; `live` are the bytes of its open connections (up, down)."""
-    state, reason, since = server.state()
+def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
+    """Return what a configured server is and has done; `live` are the bytes of its open connections (up, down)."""
+    state, reason, since = group.state()
+    settings, counts = group.settings, group.counts
     return ServerView(
-        name=server.name,
-        address=str(server.settings.address),
+        name=settings.name,
+        address=str(settings.address),
         state=state,
         reason=reason,
         since_seconds=max(0.0, now - since),
-        weight=server.weight,
-        backup=server.backup,
-        connections=server.connections,
-        connections_total=server.connections_total,
-        connect_failures=dict(server.failures),
-        bytes_in_total=server.bytes_in + live[0],
-        bytes_out_total=server.bytes_out + live[1],
-        connect_seconds=server.connect_seconds.view(),
-        first_byte_seconds=server.first_byte_seconds.view(),
-        checks=dict(server.checks),
-        flips_total=server.transitions,
-        replays_total=server.replays,
-        cuts=dict(server.cuts),
+        weight=settings.weight,
+        backup=settings.backup,
+        connections=counts.connections,
+        connections_total=counts.connections_total,
+        connect_failures=dict(counts.failures),
+        bytes_in_total=counts.bytes_in + live[0],
+        bytes_out_total=counts.bytes_out + live[1],
+        connect_seconds=counts.connect_seconds.view(),
+        first_byte_seconds=counts.first_byte_seconds.view(),
+        checks=dict(counts.checks),
+        flips_total=counts.transitions,
+        replays_total=counts.replays,
+        cuts=dict(counts.cuts),
     )
 
 

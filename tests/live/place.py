@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from lbproxy.balance.group import Group
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.server import Server
+from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.net import sockets as socks
 from lbproxy.net.timers import NEVER
@@ -21,18 +22,21 @@ from tests.unit.relay.hand import Bench
 class Lookout:
     """What looks after one server: gives it its address, and writes down what it is told."""
 
-    def __init__(self, backend: Backend, server: Server, hinder: Callable[[], None]) -> None:
-        address = server.settings.address
+    def __init__(self, backend: Backend, group: Group, hinder: Callable[[], None]) -> None:
+        address = group.settings.address
         self._hinder = hinder
-        server.endpoints = [(socket.AF_INET, (address.host, address.port))]
-        self.name = server.name
+        backend.resolved(group, [(socket.AF_INET, (address.host, address.port))], 0.0)
+        self.name = group.settings.name
         self.told: list[str] = []
+
+    def found(self, answer: Sequence[Endpoint]) -> None:
+        self.told.append(f"found {len(answer)}")
 
     def check(self) -> None:
         self._hinder()
         self.told.append("check")
 
-    def hurry(self) -> None:
+    def hurry(self, server: Server) -> None:
         self.told.append("hurry")
 
     def stop(self) -> None:
@@ -60,9 +64,9 @@ class Place:
         self.proxy = Proxy("p", self.settings, pool, self.shared)
         self.proxy.listen(self.address, socks.listen("p", self.address))
 
-    def monitor(self, backend: Backend, server: Server) -> Lookout:
+    def monitor(self, backend: Backend, group: Group) -> Lookout:
         """Make what looks after a server."""
-        self.lookouts.append(Lookout(backend, server, lambda: self.hinder()))
+        self.lookouts.append(Lookout(backend, group, lambda: self.hinder()))
         return self.lookouts[-1]
 
     def told(self) -> list[tuple[str, list[str]]]:
@@ -71,9 +75,16 @@ class Place:
 
     def server(self, name: str) -> Server:
         """Return a server that is configured."""
-        found = self.proxy.backend.pool.find(name)
-        assert found
+        group = self.proxy.backend.pool.find(name)
+        assert group
+        (found,) = group.members
         return found
+
+    def set_drain(self, server: Server, drain: bool) -> None:
+        """Do what the operator's word does."""
+        group = self.proxy.backend.pool.find(server.name)
+        assert group
+        self.proxy.set_drain(group, drain)
 
     def go_over(self, **changes: object) -> None:
         """Do what a reload does."""

@@ -39,11 +39,12 @@ class Service:
         pool = Pool(settings, "node", monotonic())
         self.tasks = Tasks()
         self.backend = Backend("p", settings, pool, lambda server, transition: None, lambda server: None)
+        (self.group,) = pool.groups
         (self.server,) = pool.servers
 
     async def monitored(self) -> Monitor:
         """Begin as an App does."""
-        return Monitor(self.tasks, self.backend, self.server, await known_endpoints([self.server.settings.address]))
+        return Monitor(self.tasks, self.backend, self.group, await known_endpoints([self.server.settings.address]))
 
     def set(self, health: HealthConfig | None) -> None:
         """Change the settings."""
@@ -72,7 +73,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def checks(server: Server) -> int:
     """Return how often it was checked."""
-    return sum(server.checks.values())
+    return sum(server.counts.checks.values())
 
 
 def test_an_address_is_an_endpoint_at_once_and_needs_no_task() -> None:
@@ -81,7 +82,7 @@ def test_an_address_is_an_endpoint_at_once_and_needs_no_task() -> None:
 
     async def test() -> None:
         await service.monitored()
-        assert service.server.endpoints == [(socket.AF_INET, ("127.0.0.1", 7))]
+        assert service.server.endpoint == (socket.AF_INET, ("127.0.0.1", 7))
         assert len(asyncio.all_tasks()) == 1
 
     run(test, service)
@@ -101,9 +102,9 @@ def test_a_name_that_was_not_known_is_looked_up_by_and_by() -> None:
     service = Service("localhost", 7)
 
     async def test() -> None:
-        Monitor(service.tasks, service.backend, service.server, {})
-        assert service.server.endpoints == []
-        await until(lambda: service.server.endpoints)
+        Monitor(service.tasks, service.backend, service.group, {})
+        assert service.server.endpoint is None
+        await until(lambda: service.server.endpoint)
 
     run(test, service)
 
@@ -143,7 +144,7 @@ def test_checks_go_on_after_a_bug(caplog: pytest.LogCaptureFixture) -> None:
             return 0
 
     service = Service("127.0.0.1", free_port(), TCP)
-    service.server.checks = Faulty()
+    service.server.counts.checks = Faulty()
 
     async def test() -> None:
         await service.monitored()
@@ -175,7 +176,7 @@ def test_a_hurry_brings_the_next_check_forward() -> None:
             monitor = await service.monitored()
             await until(lambda: checks(service.server) == 1)
             service.backend.observe(service.server, TrafficResult("connect refused"), monotonic())
-            monitor.hurry()
+            monitor.hurry(service.server)
             await until(lambda: checks(service.server) == 2)
 
         run(test, service)

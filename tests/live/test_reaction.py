@@ -17,10 +17,10 @@ def test_a_drained_server_is_cut_when_its_time_is_over_and_not_if_it_was_made_re
     clients = {name: client for client, _, name in (place.linked(), place.linked())}
     spared, drained = (place.server(name) for name in ("s0", "s1"))
     for server in (spared, drained):
-        place.proxy.set_drain(server, True)
-    place.proxy.set_drain(spared, False)
+        place.set_drain(server, True)
+    place.set_drain(spared, False)
     place.loop.until(lambda: ended(clients["s1"]) == "rst")
-    assert (ended(clients["s0"]), drained.cuts, spared.cuts) == ("open", {"drained": 1}, {})
+    assert (ended(clients["s0"]), drained.counts.cuts, spared.counts.cuts) == ("open", {"drained": 1}, {})
     _, _, name = place.linked()
     assert name == "s0"
 
@@ -57,7 +57,7 @@ def test_a_sick_server_is_left_after_a_while_and_only_while_another_one_is_up(pl
     place.proxy.backend.observe(place.server("s1"), CheckResult(State.UP, "ok", "ok"), 2.0)
     place.later(GRACE + 2 * SPREAD)
     assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
-    assert place.server("s0").cuts == {"server_sick": 1}
+    assert place.server("s0").counts.cuts == {"server_sick": 1}
 
 
 def test_a_sick_server_that_recovers_in_time_keeps_its_connections(place: Place) -> None:

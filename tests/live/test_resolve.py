@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.clients import connect, flood, greeting, receive_line
+from tests.support.certs import Certs
+from tests.support.clients import connect, flood, greeting, receive, receive_line
 from tests.support.daemon import Daemon, one_proxy
+from tests.support.named import Named
 from tests.support.need import need
 from tests.support.netns import Namespace
 from tests.support.ports import free_port
-from tests.support.servers import Echo
+from tests.support.servers import Echo, Hung, Server
 from tests.support.wait import FACTOR, until
-
-MOUNT = 'for file in hosts nsswitch.conf resolv.conf; do mount --bind "$0/$file" "/etc/$file"; done; exec "$@"'
-
-
-class Named(Daemon):
-    """A daemon that sees other files in /etc: `hosts` by address, and `dns` as its only name server."""
-
-    def __init__(self, config: Mapping[str, Any], hosts: Mapping[str, str], dns: str = "", ns: Any = None) -> None:
-        super().__init__(config, ns)
-        self._hosts = hosts
-        self._dns = dns
-
-    def prepare(self) -> None:
-        """Run in a mount namespace of its own; the machine's files are not touched."""
-        need("mounts", "unshare", "mount")
-        super().prepare()
-        self.write(self._hosts)
-        (self.dir / "nsswitch.conf").write_text("hosts: files dns\n" if self._dns else "hosts: files\n")
-        (self.dir / "resolv.conf").write_text(f"nameserver {self._dns}\n" if self._dns else "")
-        self.command = ["unshare", "--mount", "sh", "-ec", MOUNT, str(self.dir), *self.command]
-
-    def write(self, hosts: Mapping[str, str]) -> None:
-        """Write /etc/hosts, in place, as a bind mount wants it: `hosts` are names by address."""
-        (self.dir / "hosts").write_text("".join(f"{address} {name}\n" for address, name in hosts.items()))
 
 
 @pytest.fixture
@@ -88,31 +66,99 @@ def test_a_name_that_does_not_resolve_is_a_server_that_is_down_until_it_does(ech
         assert greeting(alone) == "two"
 
 
-def test_a_name_that_is_gone_takes_its_server_down(echoes: list[Echo]) -> None:
-    """Its connections stay; new ones go elsewhere."""
-    one, _ = echoes
-    named = f"gone.test:{one.port}"
-    config = one_proxy([named, {"address": one.address, "backup": True}])
-    with Named(config, {"127.0.0.12": "gone.test"}) as daemon, connect(daemon.port) as client:
-        assert receive_line(client) == "two"
+@pytest.mark.parametrize("health", [None, {"type": "tcp", "interval": "100ms"}], ids=["no checks", "checks"])
+def test_a_name_that_is_gone_keeps_its_last_known_address(echoes: list[Echo], health: dict[str, str] | None) -> None:
+    """A name server that has lost its zone says nothing of the masters: they are dialled on."""
+    named = f"gone.test:{echoes[0].port}"
+    config = one_proxy([named], **({"health": health} if health else {}))
+    with Named(config, {"127.0.0.12": "gone.test"}) as daemon:
+        assert greeting(daemon.port) == "two"
         daemon.write({"127.0.0.1": "localhost"})
-        echoes[1].cut()  # a server that breaks off connections is looked up again
-        until(lambda: flood(daemon.port, 1) and echoes[1].stop() is None and states(daemon)[named] == "down")
-        until(lambda: daemon.servers()[named]["reason"] == "its name does not resolve")
-        assert greeting(daemon.port) == "one"
+        echoes[1].stop()  # whoever fails is looked up again
+        until(lambda: flood(daemon.port, 1).errors and "cannot look up gone.test" in daemon.log, "it is missed")
+        echoes[1].start()
+        until(lambda: flood(daemon.port, 1).answers == {"two": 1}, "it is used again")
+        until(lambda: states(daemon) == {named: "up"})
+
+
+def test_a_client_without_a_server_has_unknown_names_looked_up_at_once(echoes: list[Echo]) -> None:
+    """The next look-up would be half a minute away; it is not waited for."""
+    with Named(one_proxy([f"later.test:{echoes[0].port}"]), {"127.0.0.1": "localhost"}) as daemon:
+        until(lambda: "cannot look up later.test" in daemon.log)
+        daemon.write({"127.0.0.11": "later.test"})
+        until(lambda: flood(daemon.port, 1).answers == {"one": 1}, "a client is served")
 
 
 def test_every_address_of_a_name_is_tried(echoes: list[Echo]) -> None:
-    """One of two is closed: each client is served, and what worked last comes first."""
-    one, two = echoes
+    """One of two is closed: each client is served, and the name is up as long as one of its addresses is."""
+    one, _ = echoes
     named = f"both.test:{one.port}"
     with Named(one_proxy([named]), {"127.0.0.11": "both.test", "127.0.0.12": "both.test"}) as daemon:
-        for stopped, other in ((one, "two"), (two, "one")):
-            stopped.stop()
-            tally = flood(daemon.port, 20)
-            assert (tally.answers, tally.errors) == ({other: 20}, [])
-            assert states(daemon) == {named: "up"}
-            stopped.start()
+        assert set(flood(daemon.port, 20, at_once=1).answers) == {"one", "two"}
+        one.stop()
+        tally = flood(daemon.port, 20)
+        assert (tally.answers, tally.errors) == ({"two": 20}, [])
+        server = daemon.servers()[named]
+        assert (server["state"], server["connections_total"]) == ("up", 40)
+        assert server["reason"] == "1 of 2 addresses up; 127.0.0.11 down: connection refused"
+
+
+class Master(Server):
+    """Says on /readyz whether it is ready, and its own name elsewhere."""
+
+    def __init__(self, host: str, port: int, certs: Certs | None, ready: str = "200 OK") -> None:
+        super().__init__(host, port, tls=certs.server_context() if certs else None)
+        self._ready = ready
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer until the client leaves."""
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = f"{self.host}\n"
+            status = self._ready if head.startswith(b"GET /readyz ") else "200 OK"
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "state"), [("http", "sick", "sick"), ("http", "hung", "sick"), ("https", "hung", "down")]
+)
+def test_what_a_check_has_found_of_one_address_says_nothing_of_the_others(
+    kind: str, bad: str, state: str, certs: Certs
+) -> None:
+    """Nobody is sent to the one that is unwell, and all are served by the two that are well."""
+    port, tls = free_port(), certs if kind == "https" else None
+    health = {"type": kind, "interval": "200ms", "timeout": "500ms"}
+    named = f"api.test:{port}"
+    hosts = [f"127.0.0.{n}" for n in (21, 22, 23)]
+    with ExitStack() as stack:
+        first = Hung(hosts[0], port) if bad == "hung" else Master(hosts[0], port, tls, "500 Internal Server Error")
+        stack.enter_context(first)
+        for host in hosts[1:]:
+            stack.enter_context(Master(host, port, tls))
+        daemon = stack.enter_context(Named(one_proxy([named], health=health), dict.fromkeys(hosts, "api.test")))
+        said = f"2 of 3 addresses up; {hosts[0]} {state}: "
+        until(lambda: daemon.servers()[named]["reason"].startswith(said), "checks have said so")
+        context = certs.client_context() if tls else None
+        tally = flood(daemon.port, 12, at_once=1, tls=context, send=b"GET /who HTTP/1.1\r\n\r\n")
+        assert (tally.errors, set(tally.answers)) == ([], set(hosts[1:]))
+
+
+def test_connections_to_an_address_that_leaves_its_name_drain(echoes: list[Echo]) -> None:
+    """As those of a server that is removed: no new ones, and drain_timeout for what is open; the others stay."""
+    named = f"api.test:{echoes[0].port}"
+    hosts = dict.fromkeys(("127.0.0.11", "127.0.0.12", "127.0.0.13"), "api.test")  # the last refuses: see below
+    config = one_proxy([named], drain_timeout="2s", fail_timeout="500ms")
+    with Named(config, hosts) as daemon, ExitStack() as stack:
+        clients = {receive_line(each): each for each in (stack.enter_context(connect(daemon.port)) for _ in range(2))}
+        daemon.write({"127.0.0.12": "api.test"})
+        until(lambda: flood(daemon.port, 3).answers == {"two": 3}, "a failure has brought the look-up forward")
+        assert "the name of api.test" in daemon.log
+        assert daemon.servers()[named]["connections"] == 2
+        until(lambda: daemon.servers()[named]["cuts"] == {"removed": 1}, "its time is over")
+        with pytest.raises(ConnectionResetError):
+            receive_line(clients["one"])
+        clients["two"].sendall(b"still there")
+        assert receive(clients["two"], 11) == b"still there"
 
 
 def test_a_name_server_that_does_not_answer_holds_up_nobody(echoes: list[Echo]) -> None:

@@ -211,9 +211,9 @@ class Resetting(Server):
 class Hung:
     """A port whose kernel accepts, as that of a stopped process does, and where nobody ever answers."""
 
-    def __init__(self, host: str = "127.0.0.1", ns: Namespace | None = None) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, ns: Namespace | None = None) -> None:
         self.host = host
-        self.port = free_port()
+        self.port = port or free_port()
         self._ns = ns
 
     @property

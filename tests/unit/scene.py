@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from lbproxy.balance.group import Group
 from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.server import Server
+from lbproxy.balance.server import Endpoint, Server
 from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.proxy.backend import Backend
@@ -36,7 +37,7 @@ class Scene:
         )  # fmt: skip
         self.servers = pool.servers
         for order, (server, place) in enumerate(zip(self.servers, places, strict=True)):
-            server.endpoints = [(socket.AF_INET, place)]
+            server.endpoint = (socket.AF_INET, place)
             server.turn = 1_000_000 * (len(places) - order)  # so great a lead that no turn changes the order
 
     def states(self) -> list[State]:
@@ -65,14 +66,17 @@ def closed_port(bench: Bench) -> Where:
 class Unwatched:
     """What looks after a server: gives it its address, and does nothing else."""
 
-    def __init__(self, backend: Backend, server: Server) -> None:
-        address = server.settings.address
-        server.endpoints = [(socket.AF_INET, (address.host, address.port))]
+    def __init__(self, backend: Backend, group: Group) -> None:
+        address = group.settings.address
+        backend.resolved(group, [(socket.AF_INET, (address.host, address.port))], 0.0)
+
+    def found(self, answer: Sequence[Endpoint]) -> None:
+        """Do nothing."""
 
     def check(self) -> None:
         """Do nothing."""
 
-    def hurry(self) -> None:
+    def hurry(self, server: Server) -> None:
         """Do nothing."""
 
     def stop(self) -> None:

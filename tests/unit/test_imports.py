@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "tasks", "threads", "warnonce",
     },
     # live connections to a successor
-    "handover": {"proxy", "relay", "net", "balance.server", "config.model", "errors", "warnonce"},
+    "handover": {"proxy", "relay", "net", "balance.group", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it
     "process": {
         "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "form", "tasks",

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.pool import Pool, rules_of
-from lbproxy.balance.server import Lease
+from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
@@ -47,8 +47,16 @@ def pool_of(*servers: ServerConfig | str, node: str = "node", rng: Random | None
 
 def give_addresses(pool: Pool) -> None:
     """Do what the resolver does."""
-    for server in pool.servers:
-        server.endpoints = [(2, ("127.0.0.1", 6443))]
+    for group in pool.groups:
+        pool.resolved(group, [(2, ("127.0.0.1", 6443))], 0.0)
+
+
+def member(pool: Pool, name: str) -> Server:
+    """Return the one member of a configured server."""
+    group = pool.find(name)
+    assert group is not None
+    (server,) = group.members
+    return server
 
 
 def take(pool: Pool, now: float = 0.0, tried: tuple[str, ...] = ()) -> str:
@@ -59,8 +67,7 @@ def take(pool: Pool, now: float = 0.0, tried: tuple[str, ...] = ()) -> str:
 
 def mark(pool: Pool, name: str, result: CheckResult, now: float = 0.0) -> None:
     """Have the checks say so until it counts."""
-    server = pool.find(name)
-    assert server is not None
+    server = member(pool, name)
     for _ in range(8):
         server.health.observe(result, now)
 
@@ -123,7 +130,7 @@ def test_some_are_never_picked(why: str) -> None:
     if why == "manual":
         server.manual = True
     elif why == "nameless":
-        server.endpoints = []
+        server.endpoint = None
     leases = [pool.pick(0.0), pool.pick(0.0)] if why == "full" else []
     assert take(pool) == ""
     for lease in leases:
@@ -149,8 +156,7 @@ def test_of_suspects_the_one_whose_failure_is_longest_ago_is_asked_first() -> No
     """The emptiest may just be the one that answers nobody; and who has ever answered goes before who has not."""
     pool = pool_of("a", "b", "c", "d", fail_timeout=100.0)
     for now, name in enumerate("cabd"):
-        server = pool.find(name)
-        assert server is not None
+        server = member(pool, name)
         server.connections = 9 - now
         server.health.suspicion.proved = name != "c"
         server.health.observe(TrafficResult("refused"), float(now))
@@ -164,8 +170,7 @@ def test_suspects_go_before_those_that_checks_have_found_down() -> None:
     """A check looks again and again; what clients have met may have been once."""
     pool = pool_of("down", "suspect")
     mark(pool, "down", DOWN)
-    suspect = pool.find("suspect")
-    assert suspect is not None
+    suspect = member(pool, "suspect")
     suspect.health.observe(TrafficResult("refused"), 0.0)
     assert [take(pool), take(pool)] == ["suspect"] * 2
 
@@ -191,8 +196,7 @@ def test_who_was_not_checked_yet_is_chosen_like_the_others() -> None:
 def test_a_suspect_server_gets_one_connection_when_its_time_has_come() -> None:
     """That one is its trial; the next ones go elsewhere until it has worked."""
     pool = pool_of("a", "b", fail_timeout=10.0)
-    suspect = pool.find("a")
-    assert suspect is not None
+    suspect = member(pool, "a")
     suspect.health.observe(TrafficResult("refused"), 0.0)
     assert {take(pool, 9.9) for _ in range(5)} == {"b"}
     assert [take(pool, 10.0) for _ in range(4)].count("a") == 1
@@ -207,8 +211,7 @@ def test_slow_start_lets_a_recovered_server_in_by_and_by() -> None:
         picked = Counter[str]()
         for seed in range(400):
             pool = pool_of("a", "back", slow_start=100.0, rng=Random(seed))
-            back = pool.find("back")
-            assert back is not None
+            back = member(pool, "back")
             back.recovered_at = 0.0
             pool.servers[0].connections = 5
             picked[take(pool, since)] += 1
@@ -239,21 +242,20 @@ def test_a_server_that_was_there_at_the_start_is_not_let_in_slowly() -> None:
 def test_servers_that_stay_keep_everything_across_a_reload() -> None:
     """Counters, state, and the operator's word; a changed address is another server, and so is a new name."""
     pool = pool_of("a", "b", "c")
-    kept = pool.find("a")
-    assert kept is not None
+    kept = member(pool, "a")
     take(pool)
     mark(pool, "a", DOWN)
     kept.manual = True
-    kept.connections_total = 7
+    kept.counts.connections_total = 7
     moved = ServerConfig(address=Address("elsewhere.test", 6443), name="b")
     added, removed = pool.reconcile(
         settings_of(one("a", weight=5), moved, "d", max_fails=9, health=HealthConfig(rise=7)), "node", 1.0
     )
-    assert sorted(server.name for server in added) == ["b", "d"]
-    assert sorted(server.name for server in removed) == ["b", "c"]
+    assert sorted(group.settings.name for group in added) == ["b", "d"]
+    assert sorted(group.settings.name for group in removed) == ["b", "c"]
     assert [server.name for server in pool.servers] == ["a", "b", "d"]
-    assert pool.find("a") is kept
-    assert (kept.manual, kept.connections_total, kept.settings.weight) == (True, 7, 5)
+    assert member(pool, "a") is kept
+    assert (kept.manual, kept.counts.connections_total, kept.settings.weight) == (True, 7, 5)
     assert (kept.health.state, kept.health.rules.max_fails, kept.health.rules.rise) == (State.DOWN, 9, 7)
 
 
@@ -263,16 +265,39 @@ def test_a_server_that_comes_back_begins_anew() -> None:
     mark(pool, "a", DOWN)
     pool.reconcile(settings_of("b"), "node", 1.0)
     pool.reconcile(settings_of("a", "b"), "node", 2.0)
-    back = pool.find("a")
-    assert back is not None
+    back = member(pool, "a")
     assert back.health.state is State.UP
 
 
 def test_a_server_is_found_by_name_and_by_address() -> None:
     """As the operator may call it."""
     pool = pool_of("a", "b")
-    assert pool.find("b") is pool.find("b.test:6443") is pool.servers[1]
+    assert pool.find("b") is pool.find("b.test:6443") is pool.groups[1]
     assert pool.find("x") is None
+
+
+def test_each_address_of_a_name_is_chosen_and_judged_by_itself() -> None:
+    """One that is sick gets nobody, one that has gone gets nobody, and none is anybody's first on every node."""
+    pool = pool_of("a")
+    (group,) = pool.groups
+    places = [(2, (f"10.0.0.{n}", 6443)) for n in (1, 2, 3)]
+    pool.resolved(group, places, 0.0)
+    assert Counter(lease.server.place for _ in range(6) if (lease := pool.pick(0.0))) == {
+        "10.0.0.1": 2, "10.0.0.2": 2, "10.0.0.3": 2,
+    }  # fmt: skip
+    assert pool.others_up(group.members[0])
+    group.members[1].health.observe(SICK, 0.0)
+    group.members[1].health.observe(SICK, 0.0)
+    pool.resolved(group, places[1:], 0.0)
+    assert {lease.server.place for _ in range(6) if (lease := pool.pick(0.0))} == {"10.0.0.3"}
+    firsts = Counter()
+    for node in range(300):
+        other = Pool(settings_of("a"), f"node{node}", 0.0)
+        other.resolved(other.groups[0], places, 0.0)
+        lease = other.pick(0.0)
+        assert lease is not None
+        firsts[lease.server.place] += 1
+    assert min(firsts.values()) > 60
 
 
 def test_others_up_counts_neither_itself_nor_what_takes_nothing() -> None:
@@ -312,7 +337,7 @@ class PoolMachine(RuleBasedStateMachine):
             server
             for server in self.pool.servers
             if server not in excluded
-            and server.endpoints
+            and server.endpoint
             and not server.manual
             and not server.settings.down
             and not (server.settings.max_conns and server.connections >= server.settings.max_conns)

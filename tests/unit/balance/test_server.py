@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.health import Rules
-from lbproxy.balance.histogram import BUCKETS
-from lbproxy.balance.server import Lease, Seconds, Server
+from lbproxy.balance.histogram import BUCKETS, Seconds
+from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import Address, ServerConfig
@@ -20,7 +20,7 @@ ADDRESS = Address("10.4.6.11", 6443)
 def server_of(down: bool = False, name: str = "") -> Server:
     """Return a server with an endpoint."""
     server = Server(ServerConfig(address=ADDRESS, name=name, down=down), Rules(), 3.0)
-    server.endpoints = [(2, ("10.4.6.11", 6443))]
+    server.endpoint = (2, ("10.4.6.11", 6443))
     return server
 
 
@@ -65,17 +65,9 @@ def test_what_the_operator_and_the_file_say_comes_before_health() -> None:
 def test_a_name_that_does_not_resolve_is_down() -> None:
     """It is no failed start and no reason of its own kind."""
     server = server_of()
-    server.endpoints = []
+    server.endpoint = None
     assert server.state()[:2] == ("down", "its name does not resolve")
     assert not server.usable()
-
-
-def test_failures_are_counted_by_reason() -> None:
-    """As lbproxy_server_connect_failures_total has them."""
-    server = server_of()
-    for reason in ("refused", "timeout", "refused"):
-        server.failed(reason)
-    assert server.failures == {"refused": 2, "timeout": 1}
 
 
 @given(st.lists(st.integers(0, 3), max_size=20))

@@ -8,7 +8,7 @@ import logging
 import random
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,7 +22,6 @@ from lbproxy.balance.state import State
 from lbproxy.checks.checker import Checker, hurried, jittered
 from lbproxy.checks.probe import Probe
 from lbproxy.config.model import HealthConfig
-from tests.support.ports import free_port
 from tests.support.wait import FACTOR
 
 uvloop.new_event_loop().close()  # libuv keeps a pipe from its first loop on, which no test is to be blamed for
@@ -57,11 +56,11 @@ def test_a_hurried_check_comes_after_a_second_or_the_interval(interval: float, e
 class Run:
     """A checker at work on ports of this machine; `results` and `times` grow."""
 
-    def __init__(self, health: HealthConfig, endpoints: Callable[[], list[Endpoint]]) -> None:
+    def __init__(self, health: HealthConfig, endpoint: Endpoint) -> None:
         self.results: list[CheckResult] = []
         self.times: list[float] = []
         self.unsettled = False
-        self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoints, self._observe)
+        self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoint, self._observe)
         self._heard = asyncio.Event()
 
     def _observe(self, result: CheckResult) -> bool:
@@ -97,9 +96,9 @@ def port() -> Any:
         yield listener.getsockname()[1]
 
 
-def at(*ports: int) -> Callable[[], list[Endpoint]]:
-    """Return what gives these ports as endpoints."""
-    return lambda: [(socket.AF_INET, ("127.0.0.1", number)) for number in ports]
+def at(port: int) -> Endpoint:
+    """Return the endpoint of a port."""
+    return socket.AF_INET, ("127.0.0.1", port)
 
 
 def often(kind: str = "tcp") -> HealthConfig:
@@ -164,38 +163,6 @@ def test_hurries_without_end_do_not_ask_more_often_than_allowed() -> None:
                         await asyncio.sleep(0.001)
             elapsed = run.times[-1] - run.times[0]
             assert (len(run.times) - 1) * 0.1 <= elapsed + 0.05
-
-    uvloop.run(main())
-
-
-def test_the_best_address_speaks_for_the_server() -> None:
-    """The first is asked first; another only if that one is down."""
-
-    async def main() -> None:
-        dead = free_port()
-        with port() as one, port() as other:
-            for ports, expected in (((dead, one), UP), ((one, dead), UP), ((one, other), UP), ((dead, dead), REFUSED)):
-                run = Run(often(), at(*ports))
-                async with running(run):
-                    await run.heard(1)
-                assert run.results[0] == expected
-
-    uvloop.run(main())
-
-
-def test_a_server_without_an_address_is_down() -> None:
-    """Its name does not resolve; once it does, it is asked."""
-
-    async def main() -> None:
-        with port() as number:
-            known: list[int] = []
-            run = Run(often(), lambda: at(*known)())
-            async with running(run):
-                await run.heard(1)
-                known.append(number)
-                await run.heard(len(run.results) + 2)
-            assert run.results[0] == CheckResult(State.DOWN, "its name does not resolve", "dns")
-            assert run.results[-1] == UP
 
     uvloop.run(main())
 

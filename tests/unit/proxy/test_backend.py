@@ -41,7 +41,7 @@ def test_every_failure_of_traffic_is_passed_on_and_only_a_change_is_told(scene: 
     assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, None)])
     scene.backend.observe(server, TrafficResult(), 3.0)
     assert (scene.failed, transitions(scene)) == (["s0", "s0"], [("s0", DOWN, None), ("s0", UP, None)])
-    assert (server.transitions, scene.servers[1].transitions) == (2, 0)
+    assert (server.counts.transitions, scene.servers[1].counts.transitions) == (2, 0)
 
 
 def test_what_a_check_says_is_not_a_failure_of_traffic(scene: Scene) -> None:
@@ -65,7 +65,7 @@ def test_who_hears_of_a_server_and_raises_harms_nobody_else(scene: Scene, caplog
     assert heard == ["s0", "s0"]
     scene.backend.on_failure = raises
     scene.backend.observe(server, TrafficResult("connect refused"), 3.0)
-    assert (server.health.state, server.transitions) == (DOWN, 1)
+    assert (server.health.state, server.counts.transitions) == (DOWN, 1)
     assert [record.getMessage() for record in caplog.records] == [
         "p: who hears of changes met a bug",
         "p: who hears of failures met a bug",
@@ -107,7 +107,7 @@ def test_a_server_that_has_broken_off_must_answer_to_be_trusted_again(scene: Sce
     server = scene.servers[0]
     for now in (1.0, 2.0):
         scene.backend.saw(server, HELLO_REFUSED, "gone", now, "early_reset")
-    assert server.failures == {"early_reset": 2}
+    assert server.counts.failures == {"early_reset": 2}
     assert scene.failed == ["s0", "s0"]
     assert scene.states() == [DOWN, UP]
     scene.backend.observe(server, TrafficResult(), 3.0)
@@ -120,6 +120,6 @@ def test_the_time_to_the_first_byte_counts_from_a_whole_clienthello(scene: Scene
     """Of a client that speaks something else, or by and by, the time says nothing of the server."""
     server = scene.servers[0]
     scene.backend.answered(server, NEVER, 4.0)
-    assert sum(server.first_byte_seconds.counts) == 0
+    assert sum(server.counts.first_byte_seconds.counts) == 0
     scene.backend.answered(server, 3.5, 4.0)
-    assert sum(server.first_byte_seconds.counts) == 1
+    assert sum(server.counts.first_byte_seconds.counts) == 1

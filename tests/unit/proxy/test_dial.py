@@ -86,7 +86,7 @@ def test_the_first_choice_is_connected_and_counted_once(bench: Bench) -> None:
     caller = call(scene)
     assert caller.wait() is scene.servers[0]
     assert [server.connections for server in scene.servers] == [1, 0]
-    assert sum(scene.servers[0].connect_seconds.counts) == 1
+    assert sum(scene.servers[0].counts.connect_seconds.counts) == 1
     caller.attempts[0].lease.release()
     assert scene.idle()
     assert (scene.transitions, scene.failed) == ([], [])
@@ -96,12 +96,12 @@ def test_a_refused_connect_moves_on_at_once_and_is_remembered(bench: Bench) -> N
     """One failure makes a server suspect, and the next client does not ask it."""
     scene = Scene(bench, closed_port(bench), open_port(bench))
     assert call(scene).wait() is scene.servers[1]
-    assert scene.servers[0].failures == {"refused": 1}
+    assert scene.servers[0].counts.failures == {"refused": 1}
     assert scene.states() == [DOWN, UP]
     assert scene.failed == ["s0"]
     scene.servers[1].connections = 100
     assert call(scene).wait() is scene.servers[1]
-    assert scene.servers[0].failures == {"refused": 1}
+    assert scene.servers[0].counts.failures == {"refused": 1}
 
 
 def test_when_all_refuse_the_client_hears_why(bench: Bench) -> None:
@@ -127,10 +127,10 @@ def test_a_silent_server_is_overtaken_and_remembered(bench: Bench) -> None:
     caller = call(scene)
     assert caller.wait() is scene.servers[1]
     assert [server.connections for server in scene.servers] == [0, 1]
-    assert scene.servers[0].failures == {"overtaken": 1}
+    assert scene.servers[0].counts.failures == {"overtaken": 1}
     assert scene.states() == [DOWN, UP]
     assert call(scene).wait() is scene.servers[1]
-    assert scene.servers[0].failures == {"overtaken": 1}
+    assert scene.servers[0].counts.failures == {"overtaken": 1}
 
 
 def test_each_attempt_has_its_timeout(bench: Bench) -> None:
@@ -139,7 +139,7 @@ def test_each_attempt_has_its_timeout(bench: Bench) -> None:
     caller = call(scene)
     assert caller.wait() is None
     assert caller.whys == ["s0: no answer within 0.05s; s1: no answer within 0.05s"]
-    assert [server.failures for server in scene.servers] == [{"timeout": 1}, {"timeout": 1}]
+    assert [server.counts.failures for server in scene.servers] == [{"timeout": 1}, {"timeout": 1}]
     assert scene.idle()
 
 
@@ -167,35 +167,6 @@ def test_what_was_tried_before_is_not_tried_again(bench: Bench) -> None:
     assert call(scene, tuple(scene.servers)).whys == [""]
 
 
-def test_every_address_of_a_server_is_tried_before_it_has_failed(bench: Bench) -> None:
-    """The one that works is asked first the next time, and the server is not suspect."""
-    scene = Scene(bench, closed_port(bench))
-    server = scene.servers[0]
-    good = (socket.AF_INET, open_port(bench))
-    server.endpoints.append(good)
-    assert call(scene).wait() is server
-    assert server.endpoints[0] == good
-    assert scene.states() == [UP]
-    assert server.failures == {"refused": 1}
-
-
-def test_a_server_fails_when_all_its_addresses_do(bench: Bench) -> None:
-    """Once, however many they are."""
-    scene = Scene(bench, closed_port(bench), max_fails=2)
-    scene.servers[0].endpoints.append((socket.AF_INET, closed_port(bench)))
-    assert call(scene).wait() is None
-    assert scene.servers[0].failures == {"refused": 2}
-    assert scene.failed == ["s0"]
-    assert scene.states() == [UP]
-
-
-def test_other_servers_come_before_another_address(bench: Bench) -> None:
-    """A server of which one address has failed is less likely to work than one of which nothing is known."""
-    scene = Scene(bench, closed_port(bench), open_port(bench))
-    scene.servers[0].endpoints.append((socket.AF_INET, open_port(bench)))
-    assert call(scene).wait() is scene.servers[1]
-
-
 def test_a_caller_who_leaves_closes_every_attempt(bench: Bench) -> None:
     """Nobody is called back, and nothing is held against servers that had not answered yet."""
     scene = Scene(bench, bench.silent_port(), bench.silent_port())
@@ -215,7 +186,7 @@ def test_an_attempt_moves_on_when_its_server_is_found_down(bench: Bench) -> None
     caller.dial.abandon(scene.servers[0])
     assert scene.servers[0].connections == 0
     assert caller.wait() is scene.servers[1]
-    assert scene.servers[0].failures == {}
+    assert scene.servers[0].counts.failures == {}
 
 
 @pytest.mark.plain
@@ -239,7 +210,7 @@ def test_our_own_shortage_is_not_held_against_a_server(
     assert scene.servers[0].connections == 0
     assert caller.wait() is scene.servers[0]
     assert shortages == [0]
-    assert (scene.servers[0].failures, scene.failed, scene.states()) == ({}, [], [UP])
+    assert (scene.servers[0].counts.failures, scene.failed, scene.states()) == ({}, [], [UP])
 
 
 def test_a_server_that_resets_what_it_accepts_has_to_answer_to_be_trusted(bench: Bench) -> None:
@@ -249,7 +220,7 @@ def test_a_server_that_resets_what_it_accepts_has_to_answer_to_be_trusted(bench:
     caller = call(scene)
     reset(listener.accept()[0])
     assert caller.wait() is scene.servers[1]
-    assert scene.servers[0].failures == {"reset": 1}
+    assert scene.servers[0].counts.failures == {"reset": 1}
     assert scene.states() == [DOWN, UP]
     scene.backend.observe(scene.servers[0], TrafficResult(), bench.poller.now)
     assert scene.states() == [DOWN, UP]

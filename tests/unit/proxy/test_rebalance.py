@@ -52,7 +52,7 @@ class Place:
         self.now = 1000.0
         self.pool = Pool(proxy, "node", 0.0)
         for server in self.pool.servers:
-            server.endpoints = [(2, ("127.0.0.1", 1))]
+            server.endpoint = (2, ("127.0.0.1", 1))
         self.clients: list[Client] = []
         self.asked: list[float] = []
         self.serving = True
@@ -69,7 +69,7 @@ class Place:
 
     def check(self, name: str, state: State) -> None:
         """Have the checks say so until it counts; what is down loses its clients to the others."""
-        server = self.pool.find(name)
+        server = next((each for each in self.pool.servers if each.name == name), None)
         assert server is not None
         for _ in range(3):
             server.health.observe(CheckResult(state, "told", "told"), self.now)

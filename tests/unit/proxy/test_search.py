@@ -41,8 +41,8 @@ def test_a_server_that_stays_silent_is_left_for_another_with_what_the_client_sai
     second.send(b"hello, client")
     assert story.hear(story.client, 13) == b"hello, client"
     assert ended(first) == "rst"
-    assert story.servers[0].failures == {"first_byte_timeout": 1}
-    assert (story.servers[0].replays, story.session.server) == (1, story.servers[1])
+    assert story.servers[0].counts.failures == {"first_byte_timeout": 1}
+    assert (story.servers[0].counts.replays, story.session.server) == (1, story.servers[1])
     assert story.scene.states() == [State.DOWN, State.UP]
     story.session.cut("end of the test")
     assert story.scene.idle()
@@ -53,7 +53,7 @@ def test_a_silent_server_may_still_answer_while_another_one_is_dialled(bench: Be
     story = Story(bench, count=1, first_byte_timeout=0.05).begin()
     story.client.send(HELLO)
     first = story.accept(0)
-    story.loop.until(lambda: story.servers[0].failures)
+    story.loop.until(lambda: story.servers[0].counts.failures)
     first.send(b"late")
     assert story.hear(story.client, 4) == b"late"
     assert story.ends == []
@@ -76,7 +76,7 @@ def test_a_server_that_ends_before_its_first_byte_is_replaced(story: Story, how:
     story.client.send(HELLO[len(said) :])
     assert story.hear(second, len(HELLO)) == HELLO
     assert story.scene.states() == [State.DOWN, State.UP]
-    assert sum(story.servers[0].failures.values()) == 1
+    assert sum(story.servers[0].counts.failures.values()) == 1
     story.scene.backend.observe(story.servers[0], TrafficResult(), 0.0)
     assert story.scene.states() == [State.DOWN, State.UP]
 
@@ -94,7 +94,7 @@ def test_a_server_may_lose_patience_with_half_a_client_hello(story: Story, how: 
     story.loop.until(lambda: story.ends == [f"server_{how}"])
     assert ended(story.client) == how
     assert story.scene.states() == [State.UP, State.UP]
-    assert story.servers[0].failures == {}
+    assert story.servers[0].counts.failures == {}
 
 
 @pytest.mark.parametrize("leave", [reset, socket.socket.close])
@@ -106,7 +106,7 @@ def test_a_client_that_has_waited_in_vain_and_leaves_has_seen_something(
     story.hear(story.accept(0), len(HELLO))
     story.session._search._spoke_at -= STAGGER  # type: ignore[union-attr]
     leave(story.client)
-    story.loop.until(lambda: story.servers[0].failures == {"given_up": 1})
+    story.loop.until(lambda: story.servers[0].counts.failures == {"given_up": 1})
     assert story.scene.states() == [State.DOWN, State.UP]
 
 
@@ -117,7 +117,7 @@ def test_a_client_that_leaves_at_once_has_seen_nothing(story: Story) -> None:
     reset(story.client)
     story.loop.until(lambda: story.ends == [CLIENT_LEFT])
     assert story.scene.states() == [State.UP, State.UP]
-    assert story.servers[0].failures == {}
+    assert story.servers[0].counts.failures == {}
 
 
 def test_the_wait_goes_on_being_timed_after_the_clients_fin(story: Story) -> None:
@@ -184,7 +184,7 @@ def test_a_server_may_lose_patience_with_a_client_that_says_nothing(story: Story
     story.loop.until(lambda: story.ends == ["server_fin"])
     assert ended(story.client) == "fin"
     assert story.at_the_end == [story.servers[0]]
-    assert story.servers[0].failures == {}
+    assert story.servers[0].counts.failures == {}
     assert story.scene.states() == [State.UP, State.UP]
 
 
@@ -227,7 +227,7 @@ def test_after_the_first_byte_nothing_is_said_again(story: Story) -> None:
     story.loop.until(lambda: story.ends)
     assert ended(story.client) == "rst"
     assert story.untouched(1)
-    assert sum(story.servers[0].first_byte_seconds.counts) == 1
+    assert sum(story.servers[0].counts.first_byte_seconds.counts) == 1
 
 
 def test_a_wait_moves_on_when_checks_find_the_server_down(story: Story) -> None:
@@ -275,7 +275,7 @@ def test_a_client_that_leaves_while_connecting_takes_its_attempts_with_it(bench:
     reset(story.client)
     story.loop.until(lambda: story.ends == [CLIENT_LEFT])
     assert story.scene.idle()
-    assert story.servers[0].failures == {}
+    assert story.servers[0].counts.failures == {}
 
 
 def test_a_client_that_leaves_without_a_word_between_two_servers_takes_the_search_with_it(bench: Bench) -> None:

@@ -137,7 +137,7 @@ def test_a_server_that_ends_a_relayed_connection_without_a_byte_is_blamed(bench:
     story.loop.until(lambda: ended(story.client) == how)
     story.client.close()
     story.loop.until(lambda: story.ends)
-    assert list(story.servers[0].failures) == [f"early_server_{how}"]
+    assert list(story.servers[0].counts.failures) == [f"early_server_{how}"]
     assert story.scene.states() == [State.DOWN, State.UP]
 
 
@@ -154,4 +154,4 @@ def test_a_server_that_has_answered_may_end_what_it_likes(bench: Bench) -> None:
     server.close()
     other.loop.until(lambda: other.ends)
     for each in (story, other):
-        assert (each.servers[0].failures, each.scene.states()) == ({}, [State.UP, State.UP])
+        assert (each.servers[0].counts.failures, each.scene.states()) == ({}, [State.UP, State.UP])

@@ -1,0 +1,45 @@
+"""What is counted of one configured server since the process began, whichever of its addresses it was at."""
+
+from __future__ import annotations
+
+from lbproxy.balance.histogram import Seconds
+
+
+class Counts:
+    """Plain counters that the data plane increments."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "checks",
+        "connect_seconds",
+        "connections",
+        "connections_total",
+        "cuts",
+        "failures",
+        "first_byte_seconds",
+        "replays",
+        "transitions",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0
+        """Leases held now, also at addresses that the name has no more."""
+        self.connections_total = 0
+        self.bytes_in = 0
+        """Of connections that have ended; the live ones know their own."""
+        self.bytes_out = 0
+        self.failures: dict[str, int] = {}
+        """Failed attempts to connect, by reason."""
+        self.checks: dict[str, int] = {}
+        """By result."""
+        self.cuts: dict[str, int] = {}
+        """By reason."""
+        self.replays = 0
+        self.transitions = 0
+        self.connect_seconds = Seconds()
+        self.first_byte_seconds = Seconds()
+
+    def failed(self, reason: str) -> None:
+        """Count a failed attempt to connect."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1

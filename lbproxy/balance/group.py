@@ -1,0 +1,89 @@
+"""What is configured under one name: one server for each address that the name has.
+
+Each address is chosen, checked and held to account as a server of its own, for it is a machine of its own; what the
+operator has named is shown and switched as one. A server that is given as an IP address is a group of one for ever. A
+name that was never known has one member without an endpoint, which is never chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lbproxy.balance.counts import Counts
+from lbproxy.balance.health import Rules
+from lbproxy.balance.server import Endpoint, Server
+from lbproxy.balance.state import SEVERITY, State
+from lbproxy.config.model import ServerConfig
+
+
+class Group:
+    """The members of one configured server, and what they have in common."""
+
+    __slots__ = ("counts", "members", "rules", "settings")
+
+    def __init__(self, settings: ServerConfig, rules: Rules, now: float) -> None:
+        self.settings = settings
+        self.rules = rules
+        self.counts = Counts()
+        self.members: list[Server] = [self.make(None, now)]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same across a reload: name and address, as configured."""
+        return self.settings.name, str(self.settings.address)
+
+    def configure(self, settings: ServerConfig, rules: Rules) -> None:
+        """Go over to new settings; nothing is lost."""
+        self.settings = settings
+        self.rules = rules
+        for server in self.members:
+            server.settings = settings
+            server.health.rules = rules
+
+    def make(self, endpoint: Endpoint | None, now: float) -> Server:
+        """Return a server that shares all with the members, and is none yet."""
+        server = Server(self.settings, self.rules, now, self.counts)
+        server.endpoint = endpoint
+        return server
+
+    def resolved(self, answer: Sequence[Endpoint], now: float) -> tuple[list[Server], list[Server]]:
+        """Take in where the name is; returns the members that come (or have an address at last) and those that go.
+
+        An empty answer says nothing: the last known addresses stay.
+        """
+        if not answer:
+            return [], []
+        first = self.members[0]
+        known = {server.endpoint: server for server in self.members}
+        came: list[Server] = []
+        self.members = []
+        for endpoint in dict.fromkeys(answer):
+            server = known.pop(endpoint, None)
+            if server is None:
+                server = known.pop(None, None) or self.make(None, now)
+                server.endpoint = endpoint
+                server.manual, server.drained_at = first.manual, first.drained_at
+                came.append(server)
+            self.members.append(server)
+        return came, list(known.values())
+
+    def state(self) -> tuple[State, str, float]:
+        """Return the state of the best member, a reason that names those that differ, and since when."""
+        states = [server.state() for server in self.members]
+        best, reason, since = min(states, key=_severity)
+        if len(states) == 1 or (best is State.UP and all(state is best for state, _, _ in states)):
+            return best, reason, since
+        if all(state is best and why == reason for state, why, _ in states):
+            return best, reason, since
+        alike = sum([state is best for state, _, _ in states])
+        told = [f"{alike} of {len(states)} addresses {best}"]
+        for server, (state, why, _) in zip(self.members, states, strict=True):
+            if state is not best:
+                told.append(f"{server.place} {state}: {why}")
+            elif best is not State.UP:
+                told.append(f"{server.place}: {why}")
+        return best, "; ".join(told), since
+
+
+def _severity(state: tuple[State, str, float]) -> int:
+    return SEVERITY[state[0]]
