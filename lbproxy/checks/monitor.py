@@ -18,15 +18,24 @@ from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
     from lbproxy.checks.checker import Checker
+    from lbproxy.checks.secure import Secure
 
 
-def rehearse(config: Config) -> None:
-    """Make every probe that `config` asks for, to see that it can be made; raises LbproxyError if not."""
+async def rehearse(config: Config) -> list[Secure]:
+    """Make every kind of probe that `config` asks for, to see that it can be made; raises LbproxyError if not.
+
+    Whoever has the result makes the others without touching a file.
+    """
+    made = []
     for proxy in config.proxies.values():
         if proxy.health is not None:
             from lbproxy.checks.probe import Probe  # whoever restarts without checks need not wait for it
+            from lbproxy.checks.secure import Secure
 
+            if proxy.health.type in ("tls", "https"):
+                made.append(await Secure.prepare(proxy.health))
             Probe(proxy.health, str(proxy.servers[0].address)).close()
+    return made
 
 
 class Monitor:

@@ -55,7 +55,11 @@ class Probe:
         self._health = health
         self._preface = preface
         self._name = health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
-        self._secure = Secure(health, self._name) if health.type in ("tls", "https") else None
+        self._secure = Secure.of(health) if health.type in ("tls", "https") else None
+        self._generation = 0
+        if self._secure is not None:
+            self._secure.check_name(self._name)
+            self._generation = self._secure.generation
         self._stage = ""
         self._alive = False
         """Whether a new connection has been made for the question at hand, TLS included."""
@@ -67,8 +71,11 @@ class Probe:
 
         HTTP goes over the connection of the last question if it still stands, unless `fresh`.
         """
-        if self._secure is not None and self._secure.renewed():
-            self.close()
+        if self._secure is not None:
+            await self._secure.renew()
+            if self._generation != self._secure.generation:
+                self._generation = self._secure.generation
+                self.close()
         self._alive = False
         try:
             async with asyncio.timeout(self._health.timeout):

@@ -6,47 +6,115 @@ on with what it had read at the start would find every master down, weeks later 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from pathlib import Path
+from time import monotonic
 from typing import Final
+from weakref import WeakValueDictionary
 
 from lbproxy.checks.answer import plain
 from lbproxy.config.model import HealthConfig
 from lbproxy.errors import LbproxyError
+from lbproxy.threads import in_thread
+from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int]
 _MISSING: Final = (0, 0, 0)
+_PATIENCE: Final = 5.0
+"""Seconds in which the files are to be read when a configuration is applied; on a mount that hangs it may be never."""
+_EVERY: Final = 1.0
+_MOMENT: Final = 0.2
+"""Seconds between two looks at the files, and for which a check waits for one."""
 
 
 class Secure:
-    """The context for servers of one name. Raises LbproxyError if a file cannot be used."""
+    """The context for all servers with these settings. Raises LbproxyError if a file cannot be used.
 
-    def __init__(self, health: HealthConfig, name: str) -> None:
+    The files are read in a thread, but for the first time where nobody has called `prepare`.
+    """
+
+    def __init__(self, health: HealthConfig) -> None:
+        self.generation = 0
+        """Another one, another context."""
         self._health = health
-        self._name = name
         self._files = [file for file in (health.ca_file, health.cert_file, health.key_file) if file]
-        self._stamps = list(map(_stamp, self._files))
-        self.context = _context(health, name)
+        self._looked = monotonic()
+        self._looking = False
+        self._warning = WarnOnce()
+        self._read()
 
-    def renewed(self) -> bool:
-        """Read the files again if they have changed; returns whether there is a new context.
+    @classmethod
+    def of(cls, health: HealthConfig) -> Secure:
+        """Return the one for `health`, which lasts as long as anybody has it."""
+        found = _shared.get(health)
+        if found is None:
+            found = _shared[health] = cls(health)
+        return found
 
-        What cannot be used (a key that does not belong to its certificate yet) is told once, and the old one stays.
-        """
-        stamps = list(map(_stamp, self._files))
-        if stamps == self._stamps:
-            return False
-        self._stamps = stamps
+    @classmethod
+    async def prepare(cls, health: HealthConfig) -> Secure:
+        """Return the one for `health`, with its files read now. Raises LbproxyError."""
+        found = _shared.get(health)
         try:
-            self.context = _context(self._health, self._name)
+            async with asyncio.timeout(_PATIENCE):
+                if found is None:
+                    found = await in_thread(lambda: cls(health), "read certificates")
+                else:
+                    await in_thread(found._look, "look at certificates")
+        except TimeoutError:
+            raise LbproxyError(f"health: certificate files cannot be read within {_PATIENCE:g} s") from None
+        return _shared.setdefault(health, found)
+
+    def check_name(self, name: str) -> None:
+        """See that a certificate can be asked for in that name. Raises LbproxyError."""
+        try:
+            self.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+        except (OSError, ValueError) as error:
+            raise LbproxyError(f"health.server_name {name}: {plain(error)}") from None
+
+    async def renew(self) -> None:
+        """Read the files again if they have changed. On a mount that hangs, what was read before stays.
+
+        So it does where they cannot be used (a key that does not belong to its certificate yet), which is told once.
+        """
+        if self._looking or monotonic() < self._looked + _EVERY:
+            return
+        self._looking = True
+        try:
+            async with asyncio.timeout(_MOMENT):
+                await in_thread(self._look_again, "look at certificates")
+        except OSError:  # or the timeout; it goes on looking
+            pass
+
+    def _look_again(self) -> None:
+        try:
+            self._look()
         except LbproxyError as error:
-            log.warning("%s has changed and cannot be used, what was read before stays: %s", self._name, error)
-            return False
-        log.info("%s: certificate files have changed and were read again", self._name)
-        return True
+            if self._warning.news(str(error)):
+                log.warning("certificate files have changed and cannot be used, what was read before stays: %s", error)
+        finally:
+            self._looked = monotonic()
+            self._looking = False
+
+    def _look(self) -> None:
+        if self._unusable or list(map(_stamp, self._files)) != self._stamps:
+            self._read()
+            log.info("certificate files have changed and were read again: %s", ", ".join(self._files))
+
+    def _read(self) -> None:
+        self._stamps = list(map(_stamp, self._files))
+        self._unusable = True
+        self.context = _context(self._health)
+        self._unusable = False
+        self._warning.over()
+        self.generation += 1
+
+
+_shared: Final[WeakValueDictionary[HealthConfig, Secure]] = WeakValueDictionary()
 
 
 def _stamp(file: str) -> Stamp:
@@ -57,7 +125,7 @@ def _stamp(file: str) -> Stamp:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _context(health: HealthConfig, name: str) -> ssl.SSLContext:
+def _context(health: HealthConfig) -> ssl.SSLContext:
     """Return what TLS needs; raises LbproxyError that names the key whose value cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not health.verify:
@@ -72,8 +140,6 @@ def _context(health: HealthConfig, name: str) -> ssl.SSLContext:
         if health.cert_file:
             place = f"health.cert_file {health.cert_file} with key_file {health.key_file}"
             context.load_cert_chain(health.cert_file, health.key_file, password="")  # else OpenSSL asks for it
-        place = f"health.server_name {name}"
-        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except (OSError, ValueError) as error:
         raise LbproxyError(f"{place}: {plain(error)}") from None
     return context

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from socket import SocketType
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from lbproxy import __version__, form
 from lbproxy.balance.group import Group
@@ -32,6 +33,9 @@ from lbproxy.proxy.sessions import SHUTDOWN
 from lbproxy.status.slices import in_slices
 from lbproxy.status.snapshot import ConnectionView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from lbproxy.checks.secure import Secure
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class App:
         self.handover = Custody(self._proxies, poller, inherited, store)
         self._absent = Absent(self._arrived) if binds else None
         self._known: Known = {}
+        self._certificates: list[Secure] = []  # what the probes to be made will ask for, which need not be read again
         self._tasks = Tasks()
         self._generation = 1
         self._started = monotonic()
@@ -72,7 +77,7 @@ class App:
     async def prepare(self) -> None:
         """Do all of a start that can fail, and neither accept nor move anything. Raises LbproxyError."""
         config = self._config
-        rehearse(config)
+        self._certificates = await rehearse(config)
         self._known = await known_endpoints(
             server.address for proxy in config.proxies.values() for server in proxy.servers
         )
@@ -100,7 +105,7 @@ class App:
     async def apply(self, config: Config) -> list[str]:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
-        rehearse(config)
+        self._certificates = await rehearse(config)
         known = await known_endpoints(server.address for each in plan.proxies for server in each.servers_added)
         absent = self._bind(config)
         # From here on nothing fails and nothing waits: no client ever meets half of a configuration.

@@ -57,7 +57,7 @@ class Supervisor:
 
     async def prepare(self) -> None:
         """Bind every listen address. Raises LbproxyError, with nothing left bound."""
-        rehearse(self._config)
+        await rehearse(self._config)
         wanted = listens(self._config)
         for address in self._listeners.keys() - wanted:
             self._listeners.pop(address).close()
@@ -113,7 +113,7 @@ class Supervisor:
     async def apply(self, config: Config) -> list[str]:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
-        rehearse(config)
+        await rehearse(config)
         opened, absent = self._absent.bind(listens(config), self._listeners)
         self._config = config
         self._generation += 1

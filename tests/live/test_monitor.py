@@ -198,6 +198,6 @@ def test_nothing_runs_for_a_server_after_stop() -> None:
 def test_a_check_that_could_not_be_made_is_found_in_the_rehearsal() -> None:
     """Before anything is bound or changed."""
     text = "proxies: {{p: {{listen: ['127.0.0.1:1'], servers: ['127.0.0.2:1'], health: {}}}}}"
-    rehearse(loads(text.format("{type: https}"), "x"))
+    asyncio.run(rehearse(loads(text.format("{type: https}"), "x")))
     with pytest.raises(LbproxyError, match="/nothing/there"):
-        rehearse(loads(text.format("{ca_file: /nothing/there}"), "x"))
+        asyncio.run(rehearse(loads(text.format("{ca_file: /nothing/there}"), "x")))

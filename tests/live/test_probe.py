@@ -447,8 +447,12 @@ def test_a_server_that_wants_a_proxy_header_gets_one_of_a_check_too(version: str
     assert heads == [preface]
 
 
-def test_certificates_that_change_on_disk_are_read_again(certs: Certs, tmp_path: Path) -> None:
+def test_certificates_that_change_on_disk_are_read_again(
+    certs: Certs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A rotation must not find every master down; a file that cannot be used yet leaves what was read before."""
+    monkeypatch.setattr("lbproxy.checks.secure._EVERY", 0.0)
+    monkeypatch.setattr("lbproxy.checks.secure._MOMENT", 10 * FACTOR)
     other = certificates.make(tmp_path)
     ca = tmp_path / "bundle.pem"
     ca.write_bytes(certs.ca.read_bytes())

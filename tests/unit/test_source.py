@@ -25,7 +25,6 @@ UNTESTED = {
     "net.plain": "test_syscalls tries both forms of the system calls",
     "status.shapes": "types; test_render holds every key of them",
     "status.http": "test_admin asks it whatever a client may ask",
-    "checks.secure": "test_probe rotates its files under a probe",
     "balance.histogram": "test_server counts into one, and reads it",
     "demo": "test_demo runs it whole",
     "__main__": "every test of process/ runs it",
