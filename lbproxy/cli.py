@@ -14,7 +14,17 @@ import sys
 from collections.abc import Callable, Sequence
 
 from lbproxy import form
-from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE
+from lbproxy.arguments import (
+    Parser,
+    everywhere,
+    near,
+    takes_dry_run,
+    takes_file,
+    takes_force,
+    takes_json,
+    takes_server,
+)
+from lbproxy.config.model import DEFAULT_FILE
 from lbproxy.errors import LbproxyError, NoDaemonError
 from lbproxy.status.commands import (
     CONNS,
@@ -24,10 +34,8 @@ from lbproxy.status.commands import (
     RELOAD,
     STATUS,
     UPGRADE,
-    Command,
-    ServerAnswer,
-    ServerArguments,
 )
+from lbproxy.whereabouts import control_of
 
 OK, REFUSED, NO_DAEMON, INTERRUPTED = 0, 1, 3, 130
 
@@ -78,10 +86,10 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def _parser() -> argparse.ArgumentParser:
-    everywhere = _everywhere()
-    parser = argparse.ArgumentParser(
+    options = everywhere()
+    parser = Parser(
         prog="lbproxy",
-        parents=[everywhere],
+        parents=[options],
         allow_abbrev=False,
         description="A node-local layer-4 load balancer for the Kubernetes API servers.",
         epilog="Exit status: 0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon.",
@@ -89,21 +97,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show version, form and Python, and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, parents=[everywhere], allow_abbrev=False, help=text, description=text)
+    def add(name: str, run: Run, text: str) -> Parser:
+        command = commands.add_parser(name, parents=[options], allow_abbrev=False, help=text, description=text)
         command.set_defaults(run=run)
         return command
 
     add("run", _run, "run in the foreground, log to stderr")
-    _takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
-    add("reload", _reload, "make the daemon read its configuration again; show what changed, or why it was refused")
-    _takes_json(add("status", _status, "show proxies and servers, their state and why"))
-    _takes_json(add("conns", _conns, "show the open connections"))
-    _takes_server(add("drain", _drain, "take a server out of rotation"))
-    _takes_server(add("ready", _ready, "put a drained server back"))
-    add("upgrade", _upgrade, "start the installed version and hand every connection over to it")
-    _takes_dry_run(add("rebalance", _rebalance, "close quiet connections of servers that have too many, once"))
+    takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
+    takes_json(add("reload", _reload, "read the configuration again; show what changed, or why it was refused"))
+    takes_json(add("status", _status, "show proxies and servers, their state and why"))
+    takes_json(add("conns", _conns, "show the open connections"))
+    drain = add("drain", _drain, "take a server out of rotation")
+    takes_server(drain)
+    takes_force(drain)
+    takes_server(add("ready", _ready, "put a drained server back"))
+    takes_json(add("upgrade", _upgrade, "start the installed version and hand every connection over to it"))
+    takes_dry_run(add("rebalance", _rebalance, "close quiet connections of servers that have too many, once"))
     add("version", _version, "show version, form and Python")
+    add("help", _help, "show this, or how a command is used").add_argument("command", metavar="COMMAND", nargs="?")
     add("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
     return parser
 
@@ -123,34 +134,6 @@ def _version(_args: argparse.Namespace) -> int:
     if why := form.why_plain():
         print(why, file=sys.stderr)
     return OK
-
-
-def _everywhere() -> argparse.ArgumentParser:
-    """Return the options that may stand on either side of a command."""
-    # SUPPRESS: an option that was not given must not undo one that was given on the other side of the command
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
-    options.add_argument("-c", "--config", metavar="FILE", help=f"configuration file (default {DEFAULT_FILE})")
-    options.add_argument("--control", metavar="PATH", help="control socket of the daemon")
-    return options
-
-
-def _takes_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _takes_file(command: argparse.ArgumentParser) -> None:
-    _takes_json(command)
-    command.add_argument("file", metavar="FILE", nargs="?", help="what to check, in place of -c FILE")
-    help_user = "judge as this user can read; for root the default is lbproxy, the account of the service"
-    command.add_argument("--as", dest="user", metavar="USER", help=help_user)
-
-
-def _takes_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument("server", metavar="SERVER", help="name of the server")
-
-
-def _takes_dry_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dry-run", action="store_true", help="only say how many")
 
 
 def _file(args: argparse.Namespace) -> str:
@@ -182,17 +165,28 @@ def _check(args: argparse.Namespace) -> int:
     return OK
 
 
+def _help(args: argparse.Namespace) -> int:
+    _parser().parse_args([args.command, "--help"] if args.command else ["--help"])  # which exits
+    return OK
+
+
 def _reload(args: argparse.Namespace) -> int:
-    result = RELOAD.ask(_control(args), {})
-    for line in result["lines"]:
-        print(line, file=sys.stdout if result["applied"] else sys.stderr)
-    return OK if result["applied"] else REFUSED
+    result = RELOAD.ask(control_of(args), {})
+    applied = result["applied"]
+    if args.json:
+        print(json.dumps(result, indent=2))
+    else:
+        for line in result["lines"]:
+            print(line, file=sys.stdout if applied else sys.stderr)
+        if not applied:
+            _fail("refused, the configuration that was in force goes on", REFUSED)
+    return OK if applied else REFUSED
 
 
 def _status(args: argparse.Namespace) -> int:
     from lbproxy.status.render import status_text
 
-    status = STATUS.ask(_control(args), {})["status"]
+    status = STATUS.ask(control_of(args), {})["status"]
     print(json.dumps(status, indent=2) if args.json else status_text(status).rstrip("\n"))
     return OK
 
@@ -200,40 +194,47 @@ def _status(args: argparse.Namespace) -> int:
 def _conns(args: argparse.Namespace) -> int:
     from lbproxy.status.render import conns_text
 
-    conns = CONNS.ask(_control(args), {})["conns"]
+    conns = CONNS.ask(control_of(args), {})["conns"]
     print(json.dumps(conns, indent=2) if args.json else conns_text(conns).rstrip("\n"))
     return OK
 
 
 def _drain(args: argparse.Namespace) -> int:
-    return _rotate(args, DRAIN, "draining: takes no new connections")
+    found = DRAIN.ask(control_of(args), {"server": args.server, "force": args.force})["ok"]
+    return _rotated(args, found, "draining: takes no new connections")
 
 
 def _ready(args: argparse.Namespace) -> int:
-    return _rotate(args, READY, "ready: takes new connections again")
+    return _rotated(args, READY.ask(control_of(args), {"server": args.server})["ok"], "ready: takes new connections")
 
 
-def _rotate(args: argparse.Namespace, command: Command[ServerArguments, ServerAnswer], done: str) -> int:
-    if not command.ask(_control(args), {"server": args.server})["ok"]:
-        return _fail(f"no server is called {args.server}", REFUSED)
-    print(f"{args.server} is {done}")
+def _rotated(args: argparse.Namespace, found: bool, done: str) -> int:
+    if not found:
+        proxies = STATUS.ask(control_of(args), {})["status"]["proxies"].values()
+        names = {name for proxy in proxies for name in proxy["servers"]}
+        return _fail(f"no server is called {args.server}{near(args.server, names)}", REFUSED)
+    print(json.dumps({"server": args.server}) if args.json else f"{args.server} is {done}")
     return OK
 
 
 def _upgrade(args: argparse.Namespace) -> int:
-    handed = UPGRADE.ask(_control(args), {})
-    print(
+    handed = UPGRADE.ask(control_of(args), {})
+    words = (
         f"lbproxy {handed['version']} has taken over as pid {handed['pid']}: "
         f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms"
     )
+    print(json.dumps(handed, indent=2) if args.json else words)
     return OK
 
 
 def _rebalance(args: argparse.Namespace) -> int:
-    servers = REBALANCE.ask(_control(args), {"dry_run": args.dry_run})["servers"]
-    for server, count in servers.items():
+    answer = REBALANCE.ask(control_of(args), {"dry_run": args.dry_run})
+    if args.json:
+        print(json.dumps(answer, indent=2))
+        return OK
+    for server, count in answer["servers"].items():
         print(f"{server}: {count} surplus connections {'would be closed' if args.dry_run else 'closed'}")
-    if not servers:
+    if not answer["servers"]:
         print("nothing to close: no quiet connection is surplus")
     return OK
 
@@ -242,23 +243,3 @@ def _demo(_args: argparse.Namespace) -> int:
     from lbproxy.demo import run
 
     return run.main()
-
-
-def _control(args: argparse.Namespace) -> str:
-    """Return the daemon's control socket: --control, $LBPROXY_CONTROL, `control` of -c FILE, or the default."""
-    if named := getattr(args, "control", None) or os.environ.get("LBPROXY_CONTROL"):
-        return str(named)
-    return _control_of(args.config) if hasattr(args, "config") else DEFAULT_CONTROL
-
-
-def _control_of(file: str) -> str:
-    """Return what `file` says, which may be broken: the daemon runs on, and is the one to say what is wrong with it."""
-    from lbproxy.config.load import control_of
-
-    try:
-        control = control_of(file)
-    except OSError as error:
-        raise NoDaemonError(f"cannot look up the daemon: {file}: cannot be read: {error.strerror}") from None
-    if control is None:
-        print(f"lbproxy: {file} cannot be read up to `control`, asking {DEFAULT_CONTROL}", file=sys.stderr)
-    return control or DEFAULT_CONTROL

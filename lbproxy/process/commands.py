@@ -25,8 +25,11 @@ class Operable(Protocol):
     async def reload(self) -> ReloadResult:
         """Read the configuration again and go over to it, or say why not."""
 
-    async def set_drain(self, server: str, drain: bool) -> bool:
-        """Take `server` out of rotation or put it back; False if there is none of that name."""
+    async def set_drain(self, server: str, drain: bool, force: bool = False) -> bool:
+        """Take `server` out of rotation or put it back; False if there is none of that name.
+
+        Without `force` a server that is the last of a proxy is left in.
+        """
 
     async def rebalance(self, dry_run: bool) -> dict[str, int]:
         """Close quiet surplus connections once, or only count them; returns how many, by server name."""
@@ -49,8 +52,8 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
         result = await daemon.reload()
         return {"applied": result.applied, "lines": list(result.lines)}
 
-    async def drain(arguments: asked.ServerArguments) -> asked.ServerAnswer:
-        return {"ok": await daemon.set_drain(arguments["server"], True)}
+    async def drain(arguments: asked.DrainArguments) -> asked.ServerAnswer:
+        return {"ok": await daemon.set_drain(arguments["server"], True, arguments.get("force", False))}
 
     async def ready(arguments: asked.ServerArguments) -> asked.ServerAnswer:
         return {"ok": await daemon.set_drain(arguments["server"], False)}

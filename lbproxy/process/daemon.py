@@ -16,7 +16,7 @@ from functools import partial
 
 from lbproxy import form
 from lbproxy.config.model import Config
-from lbproxy.errors import HandoverError, LbproxyError, YieldError
+from lbproxy.errors import ControlError, HandoverError, LbproxyError, YieldError
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.keeper import CONFIG
 from lbproxy.handover.parcel import memfd
@@ -30,7 +30,7 @@ from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
-from lbproxy.status.snapshot import ConnectionView, Snapshot
+from lbproxy.status.snapshot import ConnectionView, Snapshot, bereft
 from lbproxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -175,8 +175,14 @@ class Daemon:
         """Return the open connections."""
         return await self._plane.connections()
 
-    async def set_drain(self, server: str, drain: bool) -> bool:
-        """Take `server` out of rotation or put it back; False if there is none of that name."""
+    async def set_drain(self, server: str, drain: bool, force: bool = False) -> bool:
+        """Take `server` out of rotation or put it back; False if there is none of that name.
+
+        Raises ControlError for the last of a proxy, without `force`.
+        """
+        if drain and not force and (proxies := bereft(await self._plane.snapshot(), server)):
+            of = ", ".join(proxies)
+            raise ControlError(f"{server} is the last server of {of} that takes new connections (see --force)")
         return await self._plane.set_drain(server, drain)
 
     async def rebalance(self, dry_run: bool) -> dict[str, int]:

@@ -95,6 +95,8 @@ class Reaction:
             self._drain(server, lambda: server.manual and server.drained_at == since)
         elif not drain and server.manual:
             server.recovered_at = self._poller.now
+        else:
+            return
         server.manual = drain
         how = "drained" if drain else "made ready"
         log.info("%s: server %s %s by the operator", self._backend.name, server.label, how)

@@ -15,14 +15,18 @@ TIMEOUT = 30.0
 def call(path: str, command: str, arguments: Mapping[str, object]) -> dict[str, object]:
     """Send `command` with `arguments` to the daemon on control socket `path` and return its answer.
 
-    Raises ControlError with the daemon's words if it refuses, NoDaemonError if there is no answer.
+    Raises ControlError with the daemon's words if it refuses, or if it cannot be asked; NoDaemonError if none is there.
     """
     try:
         answer = _exchange(path, json.dumps({"command": command, **arguments}).encode() + b"\n")
     except TimeoutError:
-        raise NoDaemonError(f"{path}: the daemon has not answered within {TIMEOUT:g} s") from None
+        raise ControlError(f"{path}: the daemon has not answered within {TIMEOUT:g} s") from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise NoDaemonError(f"{path}: no daemon is running there") from None
+    except PermissionError:
+        raise ControlError(
+            f"{path}: permission denied: only the user that the daemon runs as, and root, may ask it"
+        ) from None
     except ConnectionError:
         answer = b""  # what had come by then is not an answer
     except OSError as error:

@@ -21,7 +21,7 @@ Handler = Callable[[Mapping[str, object]], Awaitable[object]]
 
 
 class Command(Generic[Arguments, Answer]):
-    """A command by its name. `arguments` is a TypedDict of strings, numbers and booleans, all of them required."""
+    """A command by its name. `arguments` is a TypedDict of strings, numbers and booleans."""
 
     def __init__(self, name: str, arguments: type[Arguments]) -> None:
         self.name = name
@@ -41,7 +41,10 @@ class Command(Generic[Arguments, Answer]):
 
     def _checked(self, arguments: Mapping[str, object]) -> Arguments:
         """Return `arguments` if they have the right form; others that came with them are let pass."""
+        optional: frozenset[str] = getattr(self._arguments, "__optional_keys__", frozenset())
         for key, kind in get_type_hints(self._arguments).items():
+            if key in optional and key not in arguments:
+                continue
             if not isinstance(arguments.get(key), kind):
                 raise ControlError(f"command {self.name} needs {key}, of type {kind.__name__}")
         return cast("Arguments", arguments)
@@ -55,6 +58,12 @@ class ServerArguments(TypedDict):
     """A server by its name, in whichever proxies have it."""
 
     server: str
+
+
+class DrainArguments(ServerArguments, total=False):
+    """With `force`, also the last server of a proxy that takes new connections."""
+
+    force: bool
 
 
 class RebalanceArguments(TypedDict):
@@ -106,7 +115,7 @@ class UpgradeAnswer(TypedDict):
 STATUS: Final = Command[NoArguments, StatusAnswer]("status", NoArguments)
 CONNS: Final = Command[NoArguments, ConnsAnswer]("conns", NoArguments)
 RELOAD: Final = Command[NoArguments, ReloadAnswer]("reload", NoArguments)
-DRAIN: Final = Command[ServerArguments, ServerAnswer]("drain", ServerArguments)
+DRAIN: Final = Command[DrainArguments, ServerAnswer]("drain", DrainArguments)
 READY: Final = Command[ServerArguments, ServerAnswer]("ready", ServerArguments)
 REBALANCE: Final = Command[RebalanceArguments, RebalanceAnswer]("rebalance", RebalanceArguments)
 UPGRADE: Final = Command[NoArguments, UpgradeAnswer]("upgrade", NoArguments)

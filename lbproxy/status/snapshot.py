@@ -101,4 +101,19 @@ class ConnectionView:
 
 def unusable(snapshot: Snapshot) -> list[str]:
     """Names of the proxies that have no server in a state that takes new connections, for /readyz."""
-    return [p.name for p in snapshot.proxies if not any(s.state in (State.UP, State.UNCHECKED) for s in p.servers)]
+    return [p.name for p in snapshot.proxies if not any(map(_taking, p.servers))]
+
+
+def bereft(snapshot: Snapshot, server: str) -> list[str]:
+    """Names of the proxies in which none but `server` (its name or address) takes new connections."""
+    found = []
+    for proxy in snapshot.proxies:
+        meant = [each for each in proxy.servers if server in (each.name, each.address)]
+        others = [each for each in proxy.servers if each not in meant]
+        if any(each.state not in (State.DRAINING, State.DISABLED) for each in meant) and not any(map(_taking, others)):
+            found.append(proxy.name)
+    return found
+
+
+def _taking(server: ServerView) -> bool:
+    return server.state in (State.UP, State.UNCHECKED)

@@ -153,7 +153,7 @@ def test_a_server_that_stays_keeps_its_state_one_that_returns_starts_afresh(serv
     flood(daemon.port, 10)
     before = daemon.servers()
     for server in (a, b):
-        assert daemon.call("drain", server=server.address)["ok"]
+        assert daemon.call("drain", server=server.address, force=True)["ok"]
     change(daemon, lambda proxy: proxy.update(servers=[{"address": a.address, "weight": 5}]))
     change(daemon, put([{"address": a.address, "weight": 7}, b]))
     after = daemon.servers()

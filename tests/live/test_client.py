@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lbproxy.errors import NoDaemonError
+from lbproxy.errors import ControlError, NoDaemonError
 from lbproxy.status import client
 from lbproxy.status.client import call
 
@@ -42,7 +42,7 @@ def test_a_daemon_that_hangs_or_dies_is_no_daemon(path: Path, monkeypatch: pytes
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(1)
-        with pytest.raises(NoDaemonError, match=r"has not answered within 0\.1 s"):
+        with pytest.raises(ControlError, match=r"has not answered within 0\.1 s"):
             call(str(path), "status", {})
         monkeypatch.setattr(client, "TIMEOUT", 10)
         listener.accept()[0].close()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lbproxy import __version__
+from lbproxy import __version__, whereabouts
+from lbproxy.cli import main
 from lbproxy.config.model import DEFAULT_CONTROL
 from lbproxy.form import FORM
 from tests.support.clients import connect, receive_line
@@ -83,6 +84,19 @@ def test_wrong_usage_is_2(words: list[str]) -> None:
     done = lbproxy(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "usage: lbproxy" in done.stderr
+
+
+def test_a_mistyped_command_gets_the_near_ones_offered() -> None:
+    """And not a list of all."""
+    assert "no command is called 'stats', did you mean status?" in lbproxy("stats").stderr
+    assert "no command is called 'quux'; `lbproxy help` shows all" in lbproxy("quux").stderr
+
+
+def test_help_is_a_command_too() -> None:
+    """Of all, or of one."""
+    assert lbproxy("help").stdout == lbproxy("--help").stdout
+    assert lbproxy("help", "drain").stdout == lbproxy("drain", "--help").stdout
+    assert lbproxy("help", "drian").returncode == 2
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -180,6 +194,34 @@ def test_a_configuration_file_that_cannot_be_read_leads_to_no_daemon(tmp_path: P
     assert str(tmp_path / "none") in only_line(done.stderr)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_who_may_not_ask_gets_1_and_is_told(daemon: Daemon, capfd: pytest.CaptureFixture[str]) -> None:
+    """3 says that no daemon is there, which a monitoring user must not be told of one that is."""
+    path = daemon.control
+    os.seteuid(65534)
+    try:
+        status = main(["--control", path, "status"])
+    finally:
+        os.seteuid(0)
+    said = capfd.readouterr()
+    assert (status, said.out) == (1, "")
+    assert only_line(said.err).endswith("only the user that the daemon runs as, and root, may ask it")
+
+
+def test_the_default_file_says_where_the_daemon_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without options and environment: so `systemctl reload` finds it, which has none."""
+    file = tmp_path / "lbproxy.yaml"
+    monkeypatch.delenv("LBPROXY_CONTROL", raising=False)
+    monkeypatch.setattr(whereabouts, "DEFAULT_FILE", str(file))
+    assert main(["status"]) == 3
+    assert DEFAULT_CONTROL in capfd.readouterr().err
+    file.write_text(f"control: {tmp_path}/c.sock\n")
+    assert main(["status"]) == 3
+    assert f"{tmp_path}/c.sock: no daemon" in capfd.readouterr().err
+
+
 def test_a_file_that_is_broken_before_control_leads_to_the_default(tmp_path: Path) -> None:
     """Which may not be where its daemon is, so it is said."""
     file = tmp_path / "broken.yaml"
@@ -262,12 +304,27 @@ def test_drain_and_ready_take_a_server_out_and_back(daemon: Daemon) -> None:
     assert daemon.servers()["m1"]["state"] == "up"
 
 
+def test_the_last_server_of_a_proxy_is_drained_only_by_force(daemon: Daemon) -> None:
+    """Three drains in a loop over the masters, or one typo, would cut the node off."""
+    assert daemon.cli("drain", "m1").returncode == 0
+    done = daemon.cli("drain", "m2")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert only_line(done.stderr) == "lbproxy: m2 is the last server of p that takes new connections (see --force)"
+    assert daemon.servers()["m2"]["state"] == "up"
+    assert daemon.cli("drain", "m1").returncode == 0  # is nothing new
+    assert daemon.log.count("server m1 drained by the operator") == 1
+    assert json.loads(daemon.cli("drain", "--force", "--json", "m2").stdout) == {"server": "m2"}
+    assert daemon.servers()["m2"]["state"] == "draining"
+    for server in ("m1", "m2"):
+        assert daemon.cli("ready", server).returncode == 0
+
+
 @pytest.mark.parametrize("command", ["drain", "ready"])
 def test_an_unknown_server_is_1(daemon: Daemon, command: str) -> None:
     """One line that names it."""
     done = daemon.cli(command, "m9")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "m9" in only_line(done.stderr)
+    assert only_line(done.stderr) == "lbproxy: no server is called m9, did you mean m2 or m1?"
 
 
 def test_reload_prints_what_changed_and_why_it_was_refused() -> None:
@@ -285,6 +342,9 @@ def test_reload_prints_what_changed_and_why_it_was_refused() -> None:
             done = lbproxy("reload", "-c", str(daemon.file))
             assert (done.returncode, done.stdout) == (1, "")
             assert str(daemon.file) in done.stderr
+            assert "the configuration that was in force goes on" in done.stderr
+            done = lbproxy("reload", "--json", "-c", str(daemon.file))
+            assert (done.returncode, json.loads(done.stdout)["applied"]) == (1, False)
             assert lbproxy("status", "--control", path).stdout.count(two.address) == 1
             daemon.rewrite(config)
 

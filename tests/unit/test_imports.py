@@ -53,7 +53,9 @@ ALLOWED: dict[str, set[str]] = {
     # the command line
     "demo": {"status", "errors", "tasks"},
     "check": {"checks.answer", "status.control", "config", "errors"},
-    "cli": {"check", "process.start", "demo", "status", "config", "errors", "form"},
+    "arguments": {"config.model"},
+    "whereabouts": {"config", "errors"},
+    "cli": {"arguments", "whereabouts", "check", "process.start", "demo", "status", "config", "errors", "form"},
     "__main__": {"cli"},
 }  # fmt: skip
 

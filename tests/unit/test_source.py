@@ -26,6 +26,7 @@ UNTESTED = {
     "status.shapes": "types; test_render holds every key of them",
     "status.http": "test_admin asks it whatever a client may ask",
     "balance.histogram": "test_server counts into one, and reads it",
+    "whereabouts": "test_cli looks for a daemon in every way",
     "demo": "test_demo runs it whole",
     "__main__": "every test of process/ runs it",
 }

@@ -1,0 +1,70 @@
+"""What stands on the command line of `lbproxy`, and what is said of what should not stand there."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import NoReturn
+
+from lbproxy.config.model import DEFAULT_FILE
+
+_NO_COMMAND = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return a question whether one of `known` was meant, to be put behind a complaint; empty if none is near."""
+    found = get_close_matches(word, list(known), 2, 0.5)
+    return f", did you mean {' or '.join(found)}?" if found else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, and offers the commands that are near a mistyped one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Show the usage and what is wrong, and exit with 2."""
+        if mistyped := _NO_COMMAND.fullmatch(message):
+            word, known = mistyped[1], re.findall(r"[a-z-]+", mistyped[2])
+            message = f"no command is called {word!r}{near(word, known) or '; `lbproxy help` shows all'}"
+        super().error(message)
+
+
+def everywhere() -> Parser:
+    """Return the options that may stand on either side of a command."""
+    # SUPPRESS: an option that was not given must not undo one that was given on the other side of the command
+    options = Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    options.add_argument("-c", "--config", metavar="FILE", help=f"configuration file (default {DEFAULT_FILE})")
+    options.add_argument("--control", metavar="PATH", help="control socket of the daemon")
+    return options
+
+
+def takes_json(command: argparse.ArgumentParser) -> None:
+    """Let the answer be asked for as JSON."""
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def takes_file(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy check` does."""
+    takes_json(command)
+    command.add_argument("file", metavar="FILE", nargs="?", help="what to check, in place of -c FILE")
+    help_user = "judge as this user can read; for root the default is lbproxy, the account of the service"
+    command.add_argument("--as", dest="user", metavar="USER", help=help_user)
+
+
+def takes_force(command: argparse.ArgumentParser) -> None:
+    """Let it be done whatever comes of it."""
+    help_force = "also if a proxy has no other server that takes new connections"
+    command.add_argument("--force", action="store_true", help=help_force)
+
+
+def takes_server(command: argparse.ArgumentParser) -> None:
+    """Take the name of a server."""
+    takes_json(command)
+    command.add_argument("server", metavar="SERVER", help="name of the server")
+
+
+def takes_dry_run(command: argparse.ArgumentParser) -> None:
+    """Let it be asked what would be done."""
+    takes_json(command)
+    command.add_argument("--dry-run", action="store_true", help="only say how many")
