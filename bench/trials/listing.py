@@ -50,7 +50,7 @@ TRIALS = (
     ),
     Trial(
         "dropped-held", "packets dropped, established", holding.dropped,
-        (*_CUT, at_most("idle cut by s", 10), at_most("busy cut by s", 10)),
+        (*_CUT, at_most("idle cut by s", 10), at_most("busy cut by s", 10), at_most("idle cut by s", 5, speed=True)),
     ),
     Trial(
         "stopped-held", "process stopped, established", holding.stopped,
@@ -79,11 +79,16 @@ TRIALS = (
     Trial(
         "restart", "a master restarts, then 15 new connections, 30 held", outages.restart,
         (Rule("the newcomer is favoured", lambda result: result.number("of 15 new, at it") > 5),),
+        {"slow_start": 0},
     ),
     Trial(
         "slow-start", "the same with slow_start: 60s", outages.restart,
         (Rule("the newcomer gets some, not all", lambda result: 0 <= result.number("of 15 new, at it") < 12),),
         {"slow_start": "60s"},
+    ),
+    Trial(
+        "partition", "a master is back from a partition, /readyz is early", outages.partition,
+        (NO_ERROR, at_most("longest ms", 1000, speed=True)),
     ),
     Trial(
         "fresh", "first pick of 12 fresh proxies", outages.fresh_nodes,

@@ -7,7 +7,8 @@ and then a reset.
 
 Settings (JSON over a unix socket, any subset): `listening` (false closes the ports, lets requests end, resets the
 rest), `readyz` and `healthz` (status and body), `reset` (reset whoever sends a ClientHello for a host name: clients
-do, checks of an address do not), `trickle` (seconds between two bytes of an HTTP answer), `certificate` (a file).
+do, checks of an address do not), `hang` (true leaves `hello` and `hold` without an answer until it is false),
+`trickle` (seconds between two bytes of an HTTP answer), `certificate` (a file).
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ class Master:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._certificate(certificate)
-        self._settings: dict[str, Any] = {"readyz": [200, "ok"], "healthz": [200, "ok"], "reset": False, "trickle": 0}
+        self._settings: dict[str, Any] = {
+            "readyz": [200, "ok"],
+            "healthz": [200, "ok"],
+            "reset": False,
+            "hang": False,
+            "trickle": 0,
+        }
 
     async def run(self, control: str) -> None:
         """Serve for ever, and be set over the unix socket `control`."""
@@ -128,6 +135,8 @@ class Master:
                     pass
                 await self._answer("healthz" if b"healthz" in line else "readyz", writer)
                 continue
+            while self._settings["hang"]:
+                await asyncio.sleep(0.02)
             writer.write(f"{self._name}\n".encode())
             while line == b"hold\n" and (echo := await reader.readline()):
                 writer.write(echo)

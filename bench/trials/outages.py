@@ -13,6 +13,8 @@ from tests.support.netns import MASTERS
 
 LONG = 30.0
 """Seconds of the long outage."""
+READY_AFTER, WELL_AFTER = 3.5, 9.0
+"""Seconds after a partition, as seen of real API servers: /readyz says 200; requests that need etcd are answered."""
 
 
 def _all(scene: Scene, **settings: object) -> None:
@@ -80,6 +82,24 @@ def restart(scene: Scene) -> Result:
         "of 15 new, at it": sum(each.server == BAD for each in fresh),
         "at each": spread(each.server for each in fresh),
     })  # fmt: skip
+
+
+def partition(scene: Scene) -> Result:
+    """Have one come back from a partition: it says ready after 3.5 s, and what needs etcd hangs for 9 s."""
+    scene.net.kill(BAD, "unbridge")
+    scene.wait_for(BAD, ["down"])
+    master = scene.masters[BAD]
+    master.set(hang=True, readyz=[500, "[-]etcd failed: reason withheld"])
+    time.sleep(3)
+    scene.net.heal(BAD)
+    coming = scene.clients.arrive(scene.rate, 30)
+    time.sleep(READY_AFTER)
+    master.set(readyz=[200, "ok"])
+    time.sleep(WELL_AFTER - READY_AFTER)
+    master.set(hang=False)
+    tries = coming.result()
+    scene.wait_for(BAD, ["up"], 30)
+    return Result(tries, {"longest ms": round(1000 * max(each.seconds for each in tries), 0)})
 
 
 def fresh_nodes(scene: Scene) -> Result:
