@@ -7,6 +7,7 @@
 #   make uncompile  take the compiled form away again
 #   make wheel    build a wheel of the compiled form for each Python at hand, in dist/
 #   make deb      build a package for Debian or Ubuntu, in dist/; make rpm one for EL (INTERPRETER: who will run it)
+#   make bundle   everything that an installation without a network takes, in one archive; make packages: all three
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
@@ -19,7 +20,7 @@ LOCK ?=
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 
-.PHONY: run test check compile test-compiled uncompile wheel deb rpm bench bench-quick trials lock clean
+.PHONY: run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials lock clean
 
 # A copy, so that nothing compiled stands beside the sources and is taken for them.
 # env, so that no shell stands before the demo: a signal to make, or to its child, ends it.
@@ -56,8 +57,11 @@ test-compiled: compile
 wheel:
 	$(PYTHON) packaging/wheel.py
 
-deb rpm:
+deb rpm bundle:
 	$(PYTHON) packaging/build.py --python $(INTERPRETER) $@
+
+packages:
+	$(PYTHON) packaging/build.py --python $(INTERPRETER) deb rpm bundle
 
 uncompile:
 	@find lbproxy -name '*.so' -delete

@@ -1,6 +1,6 @@
-"""A package of lbproxy for one interpreter, in dist/.
+"""Packages of lbproxy for one interpreter, in dist/.
 
-    python3 packaging/build.py [--python /usr/bin/python3] deb|rpm
+    python3 packaging/build.py [--python /usr/bin/python3] deb|rpm|bundle...
 
 The interpreter is the one that will run it: the package depends on it, down to the minor version, because the compiled
 modules do.
@@ -18,9 +18,10 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+import bundle
 import lock
 import tree
-from wheel import BUILD, run, tool
+from wheel import BUILD, build, run, tool
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -29,7 +30,6 @@ def pack(root: Path, kind: str, target: Path) -> Path:
     """Make a package of `root`, a directory that `tree.make` has made; returns its file."""
     config = BUILD / "nfpm.yaml"
     config.write_text(_config(root))
-    target.mkdir(parents=True, exist_ok=True)
     said = run(tool("nfpm"), "package", "--config", config, "--packager", kind, "--target", f"{target}/")
     return Path(said.strip().rpartition("created package: ")[2])
 
@@ -66,11 +66,19 @@ def main() -> None:
         "--staged", type=Path, metavar="ROOT", help="pack what an earlier call has left in build/packaging"
     )
     parser.add_argument("--target", type=Path, default=lock.ROOT / "dist", metavar="DIR")
-    parser.add_argument("kind", choices=["deb", "rpm"], nargs="+")
+    parser.add_argument("kind", choices=["deb", "rpm", "bundle"], nargs="+")
     args = parser.parse_args()
-    root = args.staged or tree.make(args.python.resolve())
+    args.target.mkdir(parents=True, exist_ok=True)
+    python = args.python.resolve()
+    root, wheel = args.staged, None
+    if root is None:
+        wheel = build(python)
+        root = tree.make(python, wheel)
     for kind in args.kind:
-        print(pack(root, kind, args.target))
+        if kind == "bundle" and wheel is not None:
+            print(bundle.make(python, wheel, args.target))
+        else:
+            print(pack(root, kind, args.target))
 
 
 if __name__ == "__main__":

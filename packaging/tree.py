@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import lock
-from wheel import BUILD, build, pip, run, tag, venv
+from wheel import BUILD, pip, run, tag, venv
 
 TREE: Final = "usr/lib/lbproxy"
 DOC: Final = "usr/share/doc/lbproxy"
@@ -30,13 +30,13 @@ _UNITS: Final = ("lbproxy.service", "lbproxy.socket", "lbproxy.slice")
 _PRESET: Final = "enable lbproxy.service\ndisable lbproxy.socket\n"
 
 
-def make(python: Path) -> Path:
-    """Build everything for `python`, the interpreter that will run it; returns the directory."""
+def make(python: Path, wheel: Path) -> Path:
+    """Put everything in its place: `wheel`, built for `python`, which will run it. Returns the directory."""
     name = tag(python)
     root = BUILD / f"{name}-root"
     shutil.rmtree(root, ignore_errors=True)
     packages = root / TREE
-    report = _install(python, build(python), packages)
+    report = _install(python, wheel, packages)
     run(python, "-I", lock.ROOT / "packaging/inventory.py", packages, root / DOC, report)
     _slim(packages)
     _compile(python, packages)

@@ -21,7 +21,8 @@ ROOT = os.environ.get("LBPROXY_TEST_ROOT", "")
 """Another distribution's root, to install the package in; else that of this machine, which is not touched."""
 _SOURCES = Path(__file__).parents[2]
 _PYTHON = Path(ROOT or "/", "usr/bin/python3").resolve().name
-_STAGED = _SOURCES / f"build/packaging/{_PYTHON.replace('python', 'py')}-root"
+_TAG = _PYTHON.replace("python", "py")
+_STAGED = _SOURCES / f"build/packaging/{_TAG}-root"
 _VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 
 
@@ -71,8 +72,11 @@ class Packages:
 class Packaged(Unit):
     """A box that sees `packages` in /srv/packages; nothing is installed at first."""
 
-    def __init__(self, packages: Packages) -> None:
-        super().__init__(binds={packages.directory: "/srv/packages"}, root=ROOT)
+    def __init__(self, packages: Packages, bundle: bool = False) -> None:
+        binds = {packages.directory: "/srv/packages"}
+        if bundle:
+            binds[next(_SOURCES.glob(f"dist/lbproxy-{packages.version}-{_TAG}-*.tar.gz"))] = "/srv/bundle.tar.gz"
+        super().__init__(binds=binds, root=ROOT)
 
     def __enter__(self) -> Self:
         super().__enter__()
