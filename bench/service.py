@@ -173,7 +173,7 @@ def many(restarts: int) -> None:
 def chaos(count: int) -> None:
     """Kill the main process at a random moment of an upgrade, a restart or a start; nothing may ever be garbled."""
     luck = random.Random(count)
-    with Numbered() as streams, Service(one_proxy([streams.address]), "StartLimitBurst=1000") as service:
+    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
         for name in ("1.1.1", "2.2.2"):
             service.build(name, name)
         port = port_of(service)

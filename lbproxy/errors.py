@@ -43,6 +43,10 @@ class AbsentError(BindError):
     """The address is not on this machine, which may be only for now."""
 
 
+class TakenError(BindError):
+    """Another program listens there."""
+
+
 class YieldError(BindError):
     """The port belongs to a program that listens on every address, as the kube-apiserver of a master does."""
 

@@ -47,7 +47,8 @@ class Monitor:
         self._group = group
         self._resolving: asyncio.Task[None] | None = None
         self._resolver: Resolver | None = None
-        self._checks: dict[Server, tuple[Checker, asyncio.Task[None]]] = {}
+        self._checks: dict[Server, asyncio.Task[None]] = {}
+        self._checkers: dict[Server, Checker] = {}
         address = group.settings.address
         self.found(known.get(address, ()))
         if endpoint_of(address) is None:
@@ -82,12 +83,17 @@ class Monitor:
         from lbproxy.checks.checker import Checker
         from lbproxy.checks.probe import Probe
 
-        probe = Probe(health, str(server.settings.address), self._backend.check_preface)
-        checker = Checker(health, probe, endpoint, partial(self._observe, server))
-        self._checks[server] = checker, self._tasks.forever(checker.run, "check", server.label)
+        async def run() -> None:
+            # Made here, to be tried again: a certificate that was there once may be missing at a restart.
+            probe = Probe(health, str(server.settings.address), self._backend.check_preface)
+            self._checkers[server] = checker = Checker(health, probe, endpoint, partial(self._observe, server))
+            await checker.run()
+
+        self._checks[server] = self._tasks.forever(run, "check", server.label)
 
     def _end(self, server: Server) -> None:
-        _, task = self._checks.pop(server, (None, None))
+        self._checkers.pop(server, None)
+        task = self._checks.pop(server, None)
         if task is not None:
             task.cancel()
 
@@ -101,8 +107,8 @@ class Monitor:
         """Called when traffic has just failed at `server`: look again, at both."""
         if self._resolver is not None:
             self._resolver.hurry()
-        if server in self._checks:
-            self._checks[server][0].hurry()
+        if server in self._checkers:
+            self._checkers[server].hurry()
 
     def stop(self) -> None:
         """Look after it no longer."""

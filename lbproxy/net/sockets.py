@@ -13,7 +13,7 @@ from socket import SocketType
 from typing import Final
 
 from lbproxy.config.model import Address, Keepalive
-from lbproxy.errors import AbsentError, BindError, YieldError
+from lbproxy.errors import AbsentError, BindError, TakenError, YieldError
 from lbproxy.net.contract import Socket, SocketAddress
 
 BACKLOG: Final = 4096
@@ -48,7 +48,7 @@ def name(address: SocketAddress) -> str:
 
 
 def listen(proxy: str, address: Address) -> SocketType:
-    """Bind and listen; raises BindError (AbsentError, YieldError) that says for which proxy, where, and why not.
+    """Bind and listen; raises BindError (one of its kinds) that says for which proxy, where, and why not.
 
     TCP_NODELAY and keepalive are set here once and inherited by every connection accepted (tcp(7)).
     """
@@ -66,7 +66,7 @@ def listen(proxy: str, address: Address) -> SocketType:
                 f"{proxy}: {address} is left to the program that listens on port {address.port} of every "
                 "address, as the kube-apiserver of a master does"
             ) from None
-        kind = AbsentError if error.errno in _ABSENT else BindError
+        kind = AbsentError if error.errno in _ABSENT else TakenError if error.errno == errno.EADDRINUSE else BindError
         raise kind(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
 
 

@@ -1,6 +1,7 @@
-"""Addresses to listen on that are not on this machine: IPv6 where it is off, one that DHCP or keepalived brings later.
+"""Addresses to listen on that cannot be had now: IPv6 where it is off, one that DHCP or keepalived brings later.
 
-They are said once and tried again now and then; the others are served meanwhile.
+They are said once and tried again now and then; the others are served meanwhile. At a start under systemd that also
+holds for a port that is still another program's, the node's former proxy say.
 """
 
 from __future__ import annotations
@@ -9,17 +10,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from enum import Enum
 from socket import SocketType
 from typing import Final
 
 from lbproxy.config.model import Address, Config
-from lbproxy.errors import AbsentError, BindError
+from lbproxy.errors import AbsentError, BindError, TakenError
 from lbproxy.net import sockets as socks
 
 log = logging.getLogger(__name__)
 
-_AGAIN: Final = 2.0
-"""Seconds between two tries, which cost two system calls each."""
+_AGAIN: Final = 0.25
+"""Seconds between two tries, which cost a few system calls each."""
+
+
+class Patience(Enum):
+    """What is waited for that cannot be had, beside an address that is not there while another one is."""
+
+    NONE = "nothing"
+    TAKEN = "a port that is another program's"
+    ALL = "everything: there is nothing to listen on yet"
 
 
 class Absent:
@@ -36,14 +46,15 @@ class Absent:
         return self._waiting.keys()
 
     def bind(
-        self, wanted: Mapping[Address, str], there: Collection[Address]
+        self, wanted: Mapping[Address, str], there: Collection[Address], patience: Patience = Patience.NONE
     ) -> tuple[dict[Address, SocketType], list[str]]:
         """Listen on what is `wanted`, each for the proxy named, and not `there`; returns the sockets, and complaints.
 
-        Raises BindError, with nothing bound, for a port that is taken, and when no wanted address is on this machine.
+        Raises BindError, with nothing bound, for a port that is taken, and when no wanted address is on this machine;
+        less often with `patience`.
         """
         bound: dict[Address, SocketType] = {}
-        absent: dict[Address, AbsentError] = {}
+        absent: dict[Address, BindError] = {}
         try:
             for address, proxy in wanted.items():
                 if address not in there:
@@ -51,7 +62,11 @@ class Absent:
                         bound[address] = socks.listen(proxy, address)
                     except AbsentError as error:
                         absent[address] = error
-            if absent and len(absent) == len(wanted):
+                    except TakenError as error:
+                        if patience is Patience.NONE and address not in self._waiting:
+                            raise
+                        absent[address] = error
+            if len(absent) == len(wanted) and patience is not Patience.ALL and absent.keys() - self._waiting.keys():
                 raise next(iter(absent.values()))
         except BindError:
             for sock in bound.values():
@@ -73,7 +88,7 @@ class Absent:
                     bound[address] = socks.listen(proxy, address)
             for address in bound:
                 del self._waiting[address]
-                log.info("listening on %s, which was not on this machine before", address)
+                log.info("listening on %s, which could not be had before", address)
             if bound:
                 await self._arrived(bound)
 

@@ -46,6 +46,14 @@ class Access:
         except ControlError as error:
             await self._without(error)
 
+    async def insist(self) -> None:
+        """Do both, now or later: whoever has connections to care for does not end for want of a control socket."""
+        try:
+            self._control.bind()
+            await self._control.start()
+        except ControlError as error:
+            await self._without(error)
+
     async def _without(self, error: ControlError) -> None:
         log.error("%s; no command is answered, trying again every %g s, the proxies are not affected", error, _AGAIN)
         await self._control.stop()

@@ -17,12 +17,13 @@ from lbproxy.checks.monitor import Monitor, rehearse
 from lbproxy.checks.resolve import Known, known_endpoints
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
+from lbproxy.errors import LbproxyError
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import FdStore
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
-from lbproxy.process.absent import Absent, listens
+from lbproxy.process.absent import Absent, Patience, listens
 from lbproxy.process.identity import node_id
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
@@ -74,14 +75,18 @@ class App:
         """Use these sockets, which listen already, in place of binding their addresses in the next `apply`."""
         self._sockets.update(listeners)
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, patience: Patience = Patience.NONE, rehearsed: bool = False) -> None:
         """Do all of a start that can fail, and neither accept nor move anything. Raises LbproxyError."""
         config = self._config
-        self._certificates = await rehearse(config)
+        try:
+            self._certificates = await rehearse(config)
+        except LbproxyError:  # the checks try again, and say so
+            if not rehearsed:
+                raise
         self._known = await known_endpoints(
             server.address for proxy in config.proxies.values() for server in proxy.servers
         )
-        self._bind(config)
+        self._bind(config, patience)
         self._stopped = False
         self._limit.measure()
         for name, settings in config.proxies.items():
@@ -122,11 +127,11 @@ class App:
         self._generation += 1
         return [*plan.lines(), *absent]
 
-    def _bind(self, config: Config) -> list[str]:
+    def _bind(self, config: Config, patience: Patience = Patience.NONE) -> list[str]:
         """Have a socket for every address; returns what cannot be had yet. Raises BindError, with nothing bound."""
         if self._absent is None:
             return []
-        bound, absent = self._absent.bind(listens(config), self._sockets.keys() | self._proxies.listeners())
+        bound, absent = self._absent.bind(listens(config), self._sockets.keys() | self._proxies.listeners(), patience)
         self._sockets |= bound
         self.handover.listening(bound)
         return absent

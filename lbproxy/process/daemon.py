@@ -24,6 +24,7 @@ from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
 from lbproxy.handover.upgrade import UNTOLD, Handed, hand_over
 from lbproxy.process import log as logs
+from lbproxy.process.absent import Patience
 from lbproxy.process.access import Access
 from lbproxy.process.commands import commands
 from lbproxy.process.dataplane import DataPlane
@@ -69,16 +70,23 @@ class Daemon:
         self._access = Access(control or config.control, commands(self), self, self._tasks)
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
 
-    async def run(self, takeover: Takeover | None = None) -> int:
-        """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start, 69 if the port is another's."""
+    async def run(self, takeover: Takeover | None = None, *, otherwise: bool = False) -> int:
+        """Serve until SIGTERM or SIGINT; return 0 after that, 1 if it could not start, 69 if the port is another's.
+
+        Raises LbproxyError if it could not start and there is something to do `otherwise`.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._life.hear, Event.STOP)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self.reload(), "reload"))
         try:
-            await self._start(takeover)
+            await self._start(takeover, nothing_to_lose=not otherwise)
         except LbproxyError as error:
-            return await self._not_started(error, takeover)
+            await self._access.close()
+            await self._tasks.cancel()
+            if otherwise:
+                raise
+            return self._not_started(error, takeover)
         await self._started()
         await self._life.ending()
         await self._stop()
@@ -86,30 +94,38 @@ class Daemon:
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    async def _start(self, takeover: Takeover | None) -> None:
+    async def _start(self, takeover: Takeover | None, nothing_to_lose: bool) -> None:
         if takeover is not None:
             self._custody()
             await takeover.run(self._prepare_to_take_over, self._take_over)
             return
-        self._access.bind()
-        await self._access.answer()
-        await self._plane.prepare()
+        as_before = not self._reloader.view.last_reload_successful
+        if as_before:
+            await self._access.insist()
+        else:
+            self._access.bind()
+            await self._access.answer()
+        await self._plane.prepare(patience=self._patience(nothing_to_lose), rehearsed=as_before)
         await self._plane.serve()
+
+    def _patience(self, nothing_to_lose: bool) -> Patience:
+        """Under systemd, which would only start it again, it waits itself and serves meanwhile."""
+        if not self._notifier.there:
+            return Patience.NONE
+        return Patience.ALL if nothing_to_lose else Patience.TAKEN
 
     async def _prepare_to_take_over(self) -> None:
         self._access.bind(take_over=True)
-        await self._plane.prepare()
+        await self._plane.prepare(patience=self._patience(nothing_to_lose=False))
 
     async def _take_over(self) -> None:
         await self._plane.serve()
         await self._access.answer()
 
-    async def _not_started(self, error: LbproxyError, takeover: Takeover | None) -> int:
+    def _not_started(self, error: LbproxyError, takeover: Takeover | None) -> int:
         log.error("%s", error)
         if takeover is not None:
             takeover.refuse(str(error))
-        await self._access.close()
-        await self._tasks.cancel()
         if isinstance(error, YieldError) and self._notifier.there:
             self._notifier.ready(str(error))  # to systemd, an orderly end is one that comes after a start
             self._notifier.barrier()
@@ -266,4 +282,4 @@ class Daemon:
         proxies = self._reloader.config.proxies.values()
         absent = self._plane.absent
         listens = ", ".join(str(at) for proxy in proxies for at in proxy.listen if at not in absent)
-        return f"listening on {listens} for {sum(len(proxy.servers) for proxy in proxies)} servers"
+        return f"listening on {listens or 'nothing yet'} for {sum(len(proxy.servers) for proxy in proxies)} servers"

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from lbproxy.config.model import Address, Config
 from lbproxy.handover.custody import Custody
+from lbproxy.process.absent import Patience
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
 
@@ -21,8 +22,12 @@ class DataPlane(Protocol):
     def absent(self) -> Collection[Address]:
         """The addresses that are not listened on, for this machine does not have them (yet)."""
 
-    async def prepare(self) -> None:
-        """Do what needs no connection to move: look up names, bind. Raises LbproxyError, with nothing left bound."""
+    async def prepare(self, *, patience: Patience = Patience.NONE, rehearsed: bool = False) -> None:
+        """Do what needs no connection to move: look up names, bind. Raises LbproxyError, with nothing left bound.
+
+        With `patience` it waits for addresses that cannot be had now, while it serves. A configuration that was in
+        force already is `rehearsed`: what its checks need and is there no more does not end it.
+        """
 
     async def serve(self) -> None:
         """Begin to serve. Raises LbproxyError, with nothing left bound."""

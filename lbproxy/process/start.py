@@ -8,13 +8,16 @@ import os
 import resource
 import signal
 import sys
+import time
 from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final
 
 import uvloop
 
 from lbproxy.config.load import Reading, loads, read_file
 from lbproxy.config.model import Config, Log
-from lbproxy.errors import ConfigError, HandoverError
+from lbproxy.errors import ConfigError, HandoverError, LbproxyError
 from lbproxy.handover.inherit import Inherited, drop, from_fds
 from lbproxy.handover.keeper import queue_name
 from lbproxy.handover.takeover import Takeover
@@ -26,6 +29,9 @@ from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.systemd import Notifier, listen_fds
 
 log = logging.getLogger(__name__)
+
+_REST: Final = 2.0
+"""Seconds between a start that fails and the next one: what such starts cost is a tenth of a core."""
 
 
 def main(file: str, control: str | None = None) -> int:
@@ -42,53 +48,75 @@ def main(file: str, control: str | None = None) -> int:
             takeover.meet()
         inherited = takeover.inherited if takeover is not None else from_fds(listen_fds())
         reading = read_file(file)
-        config, error = _configuration(reading, file, inherited)
+        if isinstance(reading.config, ConfigError) and not inherited.config:
+            raise reading.config
     except (ConfigError, HandoverError) as problem:
+        print(problem, file=sys.stderr)
         if takeover is not None:
             takeover.refuse(str(problem))
-        print(problem, file=sys.stderr)
+        else:
+            _rest()
         return 1
-    logs.setup(config.log)
-    if error:
-        log.error("%s\nthe configuration that was in force before goes on", error)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return uvloop.run(_serve(config, file, control, error, reading.content, takeover, inherited))
+    status = uvloop.run(_Start(file, control, reading, takeover, inherited).run())
+    if status == 1 and takeover is None:
+        _rest()
+    return status
 
 
-def _configuration(reading: Reading, file: str, inherited: Inherited) -> tuple[Config, str | None]:
-    """Return the configuration and, if it is the one of the last process because the file is broken, why that is."""
-    if isinstance(reading.config, Config):
-        return reading.config, None
-    if not inherited.config:
-        raise reading.config
-    return loads(inherited.config, file), str(reading.config)
+def _rest() -> None:
+    """Wait a little before the end, for systemd starts it again at once and never gives up."""
+    if Notifier().there:
+        logs.finish()
+        time.sleep(_REST)
 
 
-async def _serve(
-    config: Config,
-    file: str,
-    control: str | None,
-    error: str | None,
-    content: bytes | None,
-    takeover: Takeover | None,
-    inherited: Inherited,
-) -> int:
-    notifier = Notifier()
-    workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What there is to start with: the file as it was read, and what a predecessor has left."""
 
-    def daemon(plane: DataPlane) -> Daemon:
-        return Daemon(config, file, plane, notifier, content=content, control=control, error=error)
+    file: str
+    control: str | None
+    reading: Reading
+    takeover: Takeover | None
+    inherited: Inherited
+    notifier: Notifier = field(default_factory=Notifier)
 
-    if workers == 1:
-        with closing(Poller(asyncio.get_running_loop())) as poller:
-            app = App(config, poller, inherited, notifier if notifier.keeps else None)
-            return await daemon(app).run(takeover)
-    from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
+    async def run(self) -> int:
+        """Run with what the file says, else with what was in force before; return the exit status."""
+        config, before = self.reading.config, self.inherited.config
+        if isinstance(config, ConfigError):
+            why = str(config)
+        else:
+            try:
+                return await self._run(config, otherwise=bool(before))
+            except LbproxyError as error:
+                why = str(error)
+        log.error("%s\nthe configuration that was in force before goes on", why)
+        return await self._run(loads(before, self.file), why)
 
-    drop([*inherited.rested, *inherited.kept])  # one process has left them, and several cannot go on with them
-    for number in inherited.queues:
-        notifier.forget(queue_name(number))
-    return await daemon(Supervisor(config, workers, inherited.listeners)).run(takeover)
+    async def _run(self, config: Config, error: str | None = None, *, otherwise: bool = False) -> int:
+        """Run with `config`, which is not what the file says if there is an `error`: then with whatever of it works.
+
+        Raises LbproxyError if there is something to do `otherwise`.
+        """
+        logs.setup(config.log)
+        workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+
+        def daemon(plane: DataPlane) -> Daemon:
+            content = self.reading.content
+            return Daemon(config, self.file, plane, self.notifier, content=content, control=self.control, error=error)
+
+        if workers == 1:
+            with closing(Poller(asyncio.get_running_loop())) as poller:
+                app = App(config, poller, self.inherited, self.notifier if self.notifier.keeps else None)
+                return await daemon(app).run(self.takeover, otherwise=otherwise)
+        from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
+
+        drop([*self.inherited.rested, *self.inherited.kept])  # several processes cannot go on with what one has left
+        for number in self.inherited.queues:
+            self.notifier.forget(queue_name(number))
+        return await daemon(Supervisor(config, workers, self.inherited.listeners)).run(self.takeover)
 
 
 def _occupy_standard_streams() -> None:

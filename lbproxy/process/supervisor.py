@@ -24,7 +24,7 @@ from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.process import log as logs
-from lbproxy.process.absent import Absent, listens
+from lbproxy.process.absent import Absent, Patience, listens
 from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
@@ -55,13 +55,17 @@ class Supervisor:
         self._manning: list[asyncio.Task[None]] = []
         self.handover = None
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, patience: Patience = Patience.NONE, rehearsed: bool = False) -> None:
         """Bind every listen address. Raises LbproxyError, with nothing left bound."""
-        await rehearse(self._config)
+        try:
+            await rehearse(self._config)
+        except LbproxyError:  # the checks try again, and say so
+            if not rehearsed:
+                raise
         wanted = listens(self._config)
         for address in self._listeners.keys() - wanted:
             self._listeners.pop(address).close()
-        self._listeners |= self._absent.bind(wanted, self._listeners)[0]
+        self._listeners |= self._absent.bind(wanted, self._listeners, patience)[0]
 
     async def serve(self) -> None:
         """Start the workers. Raises LbproxyError, with nothing left bound."""

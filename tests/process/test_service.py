@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 
 import pytest
+import trustme
 
+from lbproxy.config.model import DEFAULT_CONTROL
 from lbproxy.handover.steps import Step
 from tests.support import builds
 from tests.support.box import UNITS, Service
-from tests.support.clients import connect, receive, receive_line
+from tests.support.clients import connect, greeting, receive, receive_line
 from tests.support.daemon import one_proxy
+from tests.support.ports import free_port
 from tests.support.servers import Echo
 from tests.support.streams_checked import Numbered, Report
 from tests.support.wait import until
@@ -187,6 +191,94 @@ def test_a_file_that_is_broken_at_a_restart_is_not_the_end(streams: Numbered) ->
         assert service.status()["config"]["last_reload_successful"]
         streams.progress()
         streams.finish()
+
+
+@pytest.mark.parametrize("how", ["restart", "crash"])
+def test_a_file_that_cannot_be_applied_at_a_restart_is_not_the_end(streams: Numbered, how: str) -> None:
+    """As one that is broken: what was in force goes on, and why can be seen; an address, a CA, the control socket."""
+    config = one_proxy([streams.address])
+    proxy = config["proxies"]["p"]
+    bad = {
+        "ca_file /etc/lbproxy/lbproxy.yaml": {
+            "proxies": {"p": {**proxy, "health": {"ca_file": "/etc/lbproxy/lbproxy.yaml"}}}
+        },
+        "cannot listen on 192.0.2.1:1": {"proxies": {"p": {**proxy, "listen": ["192.0.2.1:1"]}}},
+        "control /proc/x/c.sock": {**config, "control": "/proc/x/c.sock"},
+    }
+    with Service(config) as service:
+        streams.open(port_of(service), steady=5)
+        for why, each in bad.items():
+            service.rewrite(each)
+            if how == "restart":
+                service.systemctl("restart")
+            else:
+                kept(service, streams)
+                service.kill("KILL")
+            streams.progress()
+            said = service.lbproxy("--control", DEFAULT_CONTROL, "status", "--json").stdout
+            seen = json.loads(said)["config"]
+            assert not seen["last_reload_successful"]
+            assert why in seen["last_reload_error"]
+        assert_all_intact(streams.finish(), 5)
+
+
+def test_what_a_configuration_in_force_needs_may_be_gone_at_a_restart(streams: Numbered) -> None:
+    """A CA that is being exchanged, a place where no control socket can be made any more: the connections go on."""
+    config = one_proxy([streams.address], health={"type": "tls", "ca_file": "/etc/lbproxy/ca.pem"})
+    with Service(one_proxy([streams.address])) as service:
+        (service.dir / "etc" / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+        (service.dir / "etc" / "ca.pem").chmod(0o644)
+        service.rewrite(config)
+        service.systemctl("reload")
+        streams.open(port_of(service), steady=5)
+        (service.dir / "etc" / "ca.pem").write_text("not now")
+        service.run("rm", "/run/lbproxy/control.sock")
+        service.run("mkdir", "/run/lbproxy/control.sock")
+        service.systemctl("restart")
+        streams.progress()
+        service.run("rmdir", "/run/lbproxy/control.sock")
+        until(lambda: service.lbproxy("status", check=False).returncode == 0, "commands are answered again", 20)
+        assert_all_intact(streams.finish(), 5)
+
+
+def test_it_never_gives_up() -> None:
+    """Nothing to go back to, and a file that cannot be used: tried again, not too often, until it can."""
+    with Echo("one") as one:
+        config = one_proxy([one])
+        with Service(config) as service:
+            port = port_of(service)
+            service.systemctl("stop")
+            service.rewrite(one_proxy([one], health={"ca_file": "/nowhere"}))
+            service.systemctl("start", "--no-block")
+            until(lambda: int(service.show("NRestarts")) >= 2, "it has been tried again", 20)
+            assert service.show("ActiveState") == "activating"
+            service.rewrite("proxies: 7\n")
+            tried = int(service.show("NRestarts"))
+            until(lambda: int(service.show("NRestarts")) >= tried + 2, "it has been tried again", 20)
+            service.rewrite(config)
+            until(lambda: service.show("ActiveState") == "active", "it serves", 20)
+            assert greeting(port) == "one"
+
+
+def test_a_port_that_is_still_anothers_is_taken_once_it_is_free() -> None:
+    """The former proxy's pod, say: it waits in the process, says so once, and serves what else it can."""
+    with Echo("one") as one:
+        config = one_proxy([one])
+        with Service(config) as service:
+            port, other = port_of(service), free_port()
+            service.systemctl("stop")
+            config["proxies"]["p"]["listen"].append(f"127.0.0.1:{other}")
+            service.rewrite(config)
+            with socket.create_server(("127.0.0.1", port)):
+                service.systemctl("start")
+                assert greeting(other) == "one"
+                service.systemctl("reload")
+                service.lbproxy("upgrade")
+                service.systemctl("restart")
+                assert service.log().count(f"cannot listen on 127.0.0.1:{port}") == 3
+            until(lambda: len(service.status()["proxies"]["p"]["listen"]) == 2, "it has the port")
+            assert greeting(port) == "one"
+            assert service.show("NRestarts") == "0"
 
 
 def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_crash() -> None:
