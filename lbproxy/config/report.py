@@ -54,6 +54,7 @@ class Report:
         if len(self._problems) == MOST:
             self._more = True
             raise EnoughError
+        why = "".join(each if each.isprintable() else repr(each)[1:-1] for each in why)
         self._faulty.add(path)
         self._problems.append(Problem(self.file, self.line(path) if line is None else line, path, why))
 

@@ -97,7 +97,7 @@ async def _listens(child: Child, port: int, stop: asyncio.Event) -> bool:
 
 def _child(module: str, *arguments: str, stdin: int | None = None, stderr: IO[bytes] | None = None) -> Child:
     """Start a module of ours, in a process group of its own: a Ctrl-C reaches the demo alone, which ends the rest."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments]  # -P: nothing of the directory one is in
     return subprocess.Popen(command, process_group=0, stdin=stdin, stderr=stderr)  # noqa: S603 - our own modules
 
 

@@ -59,6 +59,7 @@ class WorkerProcess:
                 reader, self._writer = await asyncio.open_connection(sock=calls)
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",  # nothing of the directory that it happens to be started in
                     "-m",
                     "lbproxy.process.worker",
                     str(its_calls.fileno()),

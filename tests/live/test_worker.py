@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from socket import SocketType
 
 import pytest
@@ -139,3 +140,20 @@ def test_an_unknown_call_ends_it() -> None:
             assert await worker.ended() == 1
 
     asyncio.run(run())
+
+
+def test_a_worker_imports_nothing_of_the_directory_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file called pickle.py there would be run, with the rights of the proxy."""
+    (tmp_path / "pickle.py").write_text("raise SystemExit('this is not pickle')\n")
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+
+    async def run(echo: Echo) -> None:
+        config = config_of([echo.address], f"127.0.0.1:{port}")
+        async with started(config, listeners_of(config)):
+            assert await greeted(port) == "a"
+
+    with Echo("a") as echo:
+        asyncio.run(run(echo))

@@ -16,6 +16,7 @@ from typing import Self
 
 import pytest
 
+from lbproxy.demo import processes
 from tests.support.clients import connect, get, receive_all
 from tests.support.need import need
 from tests.support.wait import FACTOR, until
@@ -184,3 +185,13 @@ def test_a_key_stops_a_server_and_starts_it_again(on_terminal: Demo) -> None:
     on_terminal.press(b"2")
     on_terminal.read_until(row("beta", "up"))
     on_terminal.read_until(r"new connections failed 0")
+
+
+def test_the_children_import_nothing_of_the_directory_the_demo_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file called json.py there would be run."""
+    (tmp_path / "json.py").write_text("raise SystemExit('this is not json')\n")
+    monkeypatch.chdir(tmp_path)
+    assert processes._child("lbproxy", "check", "--json", "/dev/null").wait(WAIT) == 1
+    assert processes._child("lbproxy", "version").wait(WAIT) == 0

@@ -50,3 +50,10 @@ def test_nobody_reads_more_than_so_many_problems() -> None:
     error = report.error()
     assert len(error.problems) == MOST + 1
     assert str(error).endswith(f"f:{MOST}: a: wrong\nf: has more problems, which were not looked for")
+
+
+def test_what_would_garble_a_terminal_is_escaped() -> None:
+    """A YAML tag may have a newline or ESC in it, and a log line is one line."""
+    report = Report("f")
+    report.add("a", "a YAML tag (!x\n2026 INFO all is well\x1b[2J\u2028) is not allowed", 1)
+    assert str(report.error()) == r"f:1: a: a YAML tag (!x\n2026 INFO all is well\x1b[2J\u2028) is not allowed"
