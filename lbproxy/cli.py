@@ -10,6 +10,7 @@ import argparse
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -141,6 +142,9 @@ def _file(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # logrotate, or a runbook written for nginx
+        signal.signal(ignored, signal.SIG_IGN)  # SIGHUP until there is something to reload
+    signal.signal(signal.SIGQUIT, lambda *_: sys.exit(OK))
     gc.disable()  # importing makes no garbage, and the collector's looking for some is a tenth of a restart's pause
 
     from lbproxy.process import start

@@ -68,6 +68,7 @@ class Daemon:
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, content, error)
         self._access = Access(control or config.control, commands(self), self, self._tasks)
+        self._reload_due = False
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
 
     async def run(self, takeover: Takeover | None = None, *, otherwise: bool = False) -> int:
@@ -76,9 +77,9 @@ class Daemon:
         Raises LbproxyError if it could not start and there is something to do `otherwise`.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._life.hear, Event.STOP)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self.reload(), "reload"))
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
         try:
             await self._start(takeover, nothing_to_lose=not otherwise)
         except LbproxyError as error:
@@ -205,10 +206,17 @@ class Daemon:
         """Close quiet surplus connections once, or only count them; returns how many, by server name."""
         return await self._plane.rebalance(dry_run)
 
+    def _hangup(self) -> None:
+        """Called at SIGHUP: reload, once for all that come before it has begun."""
+        if not self._reload_due:
+            self._reload_due = True
+            self._tasks.spawn(self.reload(), "reload")
+
     async def reload(self) -> ReloadResult:
         """Read the configuration again and go over to it, or say why not."""
         try:
             async with self._life.turn(Event.RELOAD):
+                self._reload_due = False
                 self._notifier.reloading()
                 result = await self._reloader.reload()
                 if self._life.phase is Phase.RELOADING:

@@ -33,6 +33,17 @@ PATIENCE: Final = 5.0
 _START: Final = 60.0
 """Seconds that it has until it serves."""
 
+_PARENTS: Final = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGPIPE,
+)
+"""Signals that a terminal, or somebody in a hurry, sends to all: the parent hears them and says what to do."""
+
 Verb = Callable[..., Awaitable[object]]
 
 
@@ -205,8 +216,8 @@ async def _answer(writer: asyncio.StreamWriter, number: int, verb: Verb) -> None
 
 def main() -> None:
     """Run a worker; the two sockets' descriptors are the arguments."""
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(ignored, signal.SIG_IGN)  # the parent hears them and says what to do
+    for ignored in _PARENTS:
+        signal.signal(ignored, signal.SIG_IGN)
     calls, channel = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     calls.setblocking(False)
     uvloop.run(serve(calls, channel))

@@ -1,6 +1,7 @@
 """What signals do to a running daemon."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -27,9 +28,9 @@ def server() -> Iterator[Echo]:
         yield running
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
 def test_a_stop_ends_with_0_and_leaves_no_socket_file(server: Echo, number: signal.Signals) -> None:
-    """Both signals mean the same."""
+    """All mean the same; SIGQUIT is what asks nginx for a graceful end."""
     with Daemon(one_proxy([server])) as daemon:
         control = Path(daemon.control)
         assert control.is_socket()
@@ -127,3 +128,46 @@ def one_port(file: Path) -> str:
     """Return the port of the only listen address in `file`."""
     listen: str = json.loads(file.read_text())["proxies"]["p"]["listen"][0]
     return listen.rpartition(":")[2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_signals_that_mean_nothing_to_it_end_nothing(server: Echo, workers: int) -> None:
+    """SIGUSR1 reopens logs elsewhere and SIGUSR2 upgrades; a group gets them with every worker."""
+    with Daemon({**one_proxy([server]), "workers": workers}) as daemon, connect(daemon.port) as client:
+        assert receive_line(client) == "one"
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGPIPE):
+            os.killpg(daemon.process.pid, number)
+        until(lambda: daemon.status()["generation"] == 2)
+        client.sendall(b"still here")
+        assert receive(client, 10) == b"still here"
+
+
+def test_a_storm_of_hangups_is_few_reloads(server: Echo) -> None:
+    """Those that come before one has begun are one; each later one is obeyed."""
+    with Daemon(one_proxy([server])) as daemon:
+        for _ in range(200):
+            daemon.send(signal.SIGHUP)
+        until(lambda: daemon.status()["generation"] > 1)
+        daemon.rewrite({**daemon.config, "watch": False, "shutdown_timeout": "1s"})
+        daemon.send(signal.SIGHUP)
+        until(lambda: "shutdown_timeout" in daemon.log)
+        assert daemon.log.count("no change") < 50
+
+
+def test_a_start_dies_of_no_signal_but_those_that_stop_it(server: Echo, tmp_path: Path) -> None:
+    """They come as soon as systemd has forked, and a tenth of a second is spent on imports."""
+    file = tmp_path / "lbproxy.yaml"
+    file.write_text(json.dumps({"control": str(tmp_path / "control.sock"), **one_proxy([server])}))
+    code = (
+        "import os, signal, sys, lbproxy.cli as cli\n"
+        "from lbproxy.process import start\n"
+        "for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2): signal.signal(number, signal.SIG_DFL)\n"
+        "def main(*_):\n"
+        "    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2): os.kill(0, number)\n"
+        "    os.kill(os.getpid(), signal.SIGQUIT)\n"
+        "    return 7\n"
+        "start.main = main\n"
+        "sys.exit(cli.main(['run', '-c', sys.argv[1]]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], process_group=0, timeout=WAIT)
+    assert done.returncode == 0
