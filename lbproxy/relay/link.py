@@ -1,6 +1,17 @@
 """A client and a server socket and the two flows between them, from the moment both are connected to the close.
 
-The link knows nothing of servers or sessions. It tells its owner once, by `ended`, why it is over.
+The link knows nothing of servers or sessions. It tells its owner once, by `ended`, why it is over. Its states:
+
+    AT_REST    nothing moves: it has not begun, or was frozen. The sockets may be another process's to go on with, so
+               nothing is done to them; they are in nobody's epoll set, or still with whom they are taken over from
+    RUNNING    bytes move, and both descriptors' events come here
+    ENDED      both sockets are closed, and the owner has been told
+
+              START            END
+    AT_REST ◄───────► RUNNING ─────► ENDED
+              FREEZE
+
+Whatever is not in the table is a bug and raises KeyError. To abort a link that does not run does nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +25,7 @@ from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Polle
 from lbproxy.net.reasons import silent
 from lbproxy.net.tcpinfo import heard, quiet
 from lbproxy.net.timers import NEVER
-from lbproxy.relay.duplex import ABORT, BROKEN, OPEN, RESET, RUN, SHUT, fate
+from lbproxy.relay.duplex import ABORT, BROKEN, CLOSE, OPEN, RESET, RUN, SHUT, fate
 from lbproxy.relay.flow import IDLE, MORE, Flow
 
 CLIENT_FIN: Final = "client_fin"
@@ -24,30 +35,45 @@ SERVER_RST: Final = "server_rst"
 SERVER_TIMEOUT: Final = "server_timeout"
 """Keepalive, or data that was repeated in vain, has found the server silent."""
 IDLE_TIMEOUT: Final = "idle_timeout"
-_MOMENT: Final = 0.1
-"""Seconds: between two messages, and not within one."""
 ERROR: Final = "error"
 """A bug of ours, told in the log."""
+
+_MOMENT: Final = 0.1
+"""Seconds: between two messages, and not within one."""
+
+AT_REST: Final = 0
+RUNNING: Final = 1
+ENDED: Final = 2
+
+START: Final = 0x10
+FREEZE: Final = 0x20
+END: Final = 0x30
+
+TABLE: Final[dict[int, int]] = {
+    AT_REST | START: RUNNING,
+    RUNNING | FREEZE: AT_REST,
+    RUNNING | END: ENDED,
+}
+"""state | event -> state."""
 
 _ROOM: Final = OUT | HANGUP_OR_ERROR
 _WRITING: Final = socket.SHUT_WR
 
 
 class LinkOwner(Protocol):
-    """Who hears of the end of a link."""
+    """Whose link it is."""
 
     __slots__ = ()
 
     def ended(self, reason: str) -> None:
-        """Hear that the link has closed both sockets, for `reason`."""
+        """Called once, when the link has closed both sockets; `reason` is one of those above, or that of `abort`."""
 
 
 class Link(Handler):
-    """Two sockets, `up` (client to server) and `down`."""
+    """Two sockets, and the flows `up` (client to server) and `down`."""
 
     __slots__ = (
         "_client_fd",
-        "_frozen",
         "_owner",
         "_poller",
         "_queued",
@@ -58,14 +84,14 @@ class Link(Handler):
         "kept",
         "serial",
         "server",
+        "state",
         "up",
     )
 
     def __init__(self, poller: Poller, owner: LinkOwner, client: Socket, server: Socket) -> None:
         super().__init__()
         self._poller = poller
-        self._owner: LinkOwner | None = owner
-        self._frozen: LinkOwner | None = None
+        self._owner = owner
         self.kept = 0
         """In the marks, 0 while nobody else holds the sockets."""
         self.serial = 0
@@ -74,12 +100,15 @@ class Link(Handler):
         self._client_fd = client.fileno()
         self._server_fd = server.fileno()
         self._queued = False
+        self.state = AT_REST
         self.up = Flow(poller, self._client_fd, self._server_fd)
         self.down = Flow(poller, self._server_fd, self._client_fd)
         self.first_fin = ""
+        """CLIENT_FIN or SERVER_FIN, whichever has come first."""
 
     def start(self, client_events: int, server_events: int) -> None:
-        """Take over both descriptors, which are registered, with the events their former owner has not acted on."""
+        """Take over both descriptors, which are registered, with the events their former handler has not acted on."""
+        self.state = TABLE[self.state | START]
         self._poller.reassign(self._client_fd, self)
         self._poller.reassign(self._server_fd, self)
         self.up.notice(client_events)
@@ -87,7 +116,7 @@ class Link(Handler):
         self.resume()
 
     def ready(self, fd: int, events: int) -> None:
-        """Hear of the edges of one of the two sockets."""
+        """Called with the edges of one of the two sockets."""
         if fd == self._client_fd:
             towards = self.up
             back = self.down
@@ -101,9 +130,9 @@ class Link(Handler):
                     self._run(towards)
             # A reset that no read tells of: after a FIN, or with the destination blocked. A server's last words are
             # still delivered then; a client that has gone wants nothing any more.
-            if events & FAULT and self._owner is not None and (towards is self.up or towards.state != OPEN):
-                self._finish(self._cause(fd), ABORT)
-        if events & _ROOM and self._owner is not None and back.blocked():
+            if events & FAULT and self.state == RUNNING and (towards is self.up or towards.state != OPEN):
+                self._end(self._cause(fd), ABORT)
+        if events & _ROOM and self.state == RUNNING and back.blocked():
             self._run(back)
 
     def _cause(self, fd: int) -> str:
@@ -113,13 +142,11 @@ class Link(Handler):
         return SERVER_TIMEOUT if silent(error) else SERVER_RST
 
     def resume(self) -> None:
-        """Go on with what a budget stopped, or with what was left by a former owner of the sockets."""
+        """Called when it is its turn again after a budget; also to begin with what is there already."""
         self._queued = False
-        if self._owner is None:
-            return  # ended or frozen while it waited for its turn
-        if self.up.readable or self.up.blocked():
+        if self.state == RUNNING and (self.up.readable or self.up.blocked()):
             self._run(self.up)
-        if self._owner is not None and (self.down.readable or self.down.blocked()):
+        if self.state == RUNNING and (self.down.readable or self.down.blocked()):
             self._run(self.down)
 
     def _run(self, flow: Flow) -> None:
@@ -145,9 +172,9 @@ class Link(Handler):
                     other.thorough = True
                     self._run(other)
         elif now == ABORT:
-            self._finish(self._failure(), ABORT)
+            self._end(self._failure(), ABORT)
         else:
-            self._finish(self.first_fin, RUN)
+            self._end(self.first_fin, CLOSE)
 
     def _shut(self, sock: Socket) -> None:
         try:
@@ -156,31 +183,28 @@ class Link(Handler):
             pass  # reset meanwhile; the read side is told
 
     def _failure(self) -> str:
-        for flow, client in ((self.up, True), (self.down, False)):
-            if flow.state == RESET:
-                if not client and silent(flow.error):
-                    return SERVER_TIMEOUT
-                return CLIENT_RST if client else SERVER_RST
+        if self.up.state == RESET:
+            return CLIENT_RST
+        if self.down.state == RESET:
+            return SERVER_TIMEOUT if silent(self.down.error) else SERVER_RST
         return SERVER_RST if self.up.state == BROKEN else CLIENT_RST
 
     def abort(self, reason: str) -> None:
         """Cut: both sides get a reset. What was not written is lost, and they can tell."""
-        if self._owner is not None:
-            self._finish(reason, ABORT)
+        if self.state == RUNNING:
+            self._end(reason, ABORT)
 
     def crashed(self) -> None:
-        """Cut after a bug."""
+        """Called when a bug of ours was met: cut."""
         self.abort(ERROR)
 
-    def _finish(self, reason: str, how: int) -> None:
-        owner = self._owner
-        self._owner = None
+    def _end(self, reason: str, how: int) -> None:
+        self.state = TABLE[self.state | END]
         self.up.release()
         self.down.release()
         self._let_go(self._client_fd, self.client, how == ABORT)
         self._let_go(self._server_fd, self.server, how == ABORT)
-        if owner is not None:
-            owner.ended(reason)
+        self._owner.ended(reason)
 
     def _let_go(self, fd: int, sock: Socket, abort: bool) -> None:
         if self.kept:
@@ -192,17 +216,16 @@ class Link(Handler):
         self._poller.close_later(fd, sock)
 
     def preload(self, rests: tuple[bytes, bytes]) -> None:
-        """Have bytes written (up, down) before anything that is read."""
+        """Have these bytes (up, down) written before anything that is read."""
         for flow, rest in zip((self.up, self.down), rests, strict=True):
             if rest:
                 flow.preload(rest)
 
     def keep(self, slot: int, serial: int, places: tuple[int, int]) -> None:
-        """Mark from now on what is held: somebody else holds the sockets too, and may have to go on alone.
+        """Mark from now on what is held: systemd holds the sockets too, and another process may have to go on alone.
 
         `slot` and `serial` are what that one knows the connection by, `places` where in the poller's marks the two
-        directions (up, down) have theirs.
-        If in the end nobody does, both peers get a reset: a FIN would say that the stream is whole.
+        directions (up, down) have theirs. If nobody goes on, both peers get a reset: a FIN would say that all is whole.
         """
         reset(self.client)
         reset(self.server)
@@ -212,17 +235,15 @@ class Link(Handler):
         self.down.mark_at(places[1])
 
     def freeze(self) -> tuple[bytes, bytes]:
-        """Stop all movement; returns the bytes that were read (up, down) and not written yet."""
-        if self._owner is not None:
-            self._frozen, self._owner = self._owner, None
-            self._poller.remove(self._client_fd)
-            self._poller.remove(self._server_fd)
+        """Come to rest; returns the bytes that were read (up, down) and not written yet."""
+        self.state = TABLE[self.state | FREEZE]
+        self._poller.remove(self._client_fd)
+        self._poller.remove(self._server_fd)
         return self.up.take(), self.down.take()
 
     def thaw(self, rests: tuple[bytes, bytes]) -> None:
-        """Go on after `freeze`, or begin with sockets that were another process's, with the bytes it had read."""
-        if self._frozen is not None:
-            self._owner, self._frozen = self._frozen, None
+        """Go on after `freeze`, or begin with sockets that were another process's; `rests` is what it had read."""
+        self.state = TABLE[self.state | START]
         self.preload(rests)
         for flow in (self.up, self.down):
             flow.readable = flow.thorough = flow.state == OPEN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,12 +17,18 @@ from lbproxy.relay import flow as flows
 from lbproxy.relay import link as links
 from lbproxy.relay.flow import Flow
 from lbproxy.relay.link import (
+    AT_REST,
     CLIENT_FIN,
     CLIENT_RST,
+    END,
+    ENDED,
     ERROR,
+    FREEZE,
+    RUNNING,
     SERVER_FIN,
     SERVER_RST,
     SERVER_TIMEOUT,
+    START,
     Link,
 )
 from lbproxy.relay.mode import SPLICE
@@ -99,6 +106,39 @@ class Relay:
 def relay(bench: Bench) -> Relay:
     """Make a link with roomy buffers."""
     return Relay(bench)
+
+
+def test_the_states_are_these() -> None:
+    """A link runs or rests, and ends once; it can only end while it runs."""
+    answers = {
+        (AT_REST, START): RUNNING,
+        (RUNNING, FREEZE): AT_REST,
+        (RUNNING, END): ENDED,
+    }
+    for state, event in product((AT_REST, RUNNING, ENDED), (START, FREEZE, END)):
+        assert links.TABLE.get(state | event) == answers.get((state, event))
+    assert len(links.TABLE) == len(answers)
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_what_was_frozen_goes_on_where_it_was(bench: Bench, bulk: bool) -> None:
+    """Bytes in memory or in a pipe come to whoever goes on, and nothing moves or is cut meanwhile."""
+    relay = Relay(bench, "server")
+    link = relay.link
+    if bulk:
+        link.up.mode = SPLICE
+    sent = relay.fill(relay.client, UP[:1_000_000])
+    rests = link.freeze()
+    assert (link.state, bool(rests[0]), rests[1]) == (AT_REST, True, b"")
+    moved = link.up.moved
+    relay.server.send(b"answer")
+    link.abort("not now")
+    relay.loop.settle()
+    assert (link.up.moved, link.down.moved, relay.over) == (moved, 0, [])
+    link.thaw(rests)
+    assert link.state == RUNNING
+    assert relay.drain(relay.server, sent) == UP[:sent]
+    assert take(relay.client) == b"answer"
 
 
 def test_bytes_go_both_ways_at_once(relay: Relay) -> None:
