@@ -55,6 +55,10 @@ class ControlError(LbproxyError):
     """The control socket cannot be made, or the daemon refused a command."""
 
 
+class OccupiedError(ControlError):
+    """Another daemon answers on the control socket."""
+
+
 class NoDaemonError(LbproxyError):
     """Nobody answers on the control socket."""
 

@@ -1,7 +1,7 @@
 """How operators reach the daemon: the control socket, and the admin endpoint if there is to be one.
 
-The data plane needs neither. What fails here before there are connections to care for ends a start; after that it is a
-line in the log, and tried again.
+The data plane needs neither: what fails here is a line in the log, and tried again. Only another daemon on the control
+socket ends a start, and whatever fails before an upgrade's point of no return ends that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from lbproxy.config.model import Address, Config
-from lbproxy.errors import ControlError
+from lbproxy.errors import ControlError, OccupiedError
 from lbproxy.status.commands import Handler
 from lbproxy.status.control import ControlServer
 from lbproxy.tasks import Tasks
@@ -46,13 +46,27 @@ class Access:
         except ControlError as error:
             await self._without(error)
 
-    async def insist(self) -> None:
-        """Do both, now or later: whoever has connections to care for does not end for want of a control socket."""
+    async def insist(self, anyhow: bool = False) -> None:
+        """Do both, now or later: nobody is without his proxies for want of a control socket.
+
+        Raises OccupiedError, but not `anyhow`: with connections to care for.
+        """
         try:
             self._control.bind()
             await self._control.start()
         except ControlError as error:
+            if isinstance(error, OccupiedError) and not anyhow:
+                raise
             await self._without(error)
+
+    async def look(self) -> None:
+        """Called now and then while it serves: see that the control socket is there, which anybody may have removed."""
+        if self._control.lost():
+            log.warning("the control socket is gone, and made again")
+            try:
+                await self._control.renew()
+            except ControlError as error:
+                await self._without(error)
 
     async def _without(self, error: ControlError) -> None:
         log.error("%s; no command is answered, trying again every %g s, the proxies are not affected", error, _AGAIN)

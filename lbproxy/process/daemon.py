@@ -101,11 +101,7 @@ class Daemon:
             await takeover.run(self._prepare_to_take_over, self._take_over)
             return
         as_before = not self._reloader.view.last_reload_successful
-        if as_before:
-            await self._access.insist()
-        else:
-            self._access.bind()
-            await self._access.answer()
+        await self._access.insist(anyhow=as_before)
         await self._plane.prepare(patience=self._patience(nothing_to_lose), rehearsed=as_before)
         await self._plane.serve()
 
@@ -252,7 +248,7 @@ class Daemon:
     # -- while it serves ---------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        """Measure how late the loop runs, and tell the watchdog that it runs at all."""
+        """Measure how late the loop runs, tell the watchdog that it runs at all, and look after the control socket."""
         loop = asyncio.get_running_loop()
         pause = min(_TICK, (self._notifier.watchdog_period or 2 * _TICK) / 2)
         while True:
@@ -260,6 +256,8 @@ class Daemon:
             await asyncio.sleep(pause)
             self._lags.append(max(0.0, loop.time() - due))
             self._notifier.alive()
+            if self._life.phase is Phase.SERVING:
+                await self._access.look()
 
     def _remember(self, content: bytes) -> None:
         """Leave the configuration in force to a successor that finds a broken file."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lbproxy.errors import ControlError, LbproxyError
+from lbproxy.errors import ControlError, LbproxyError, OccupiedError
 from lbproxy.status.commands import Handler
 from lbproxy.status.serving import Clients
 from lbproxy.status.slices import in_slices, json_pieces
@@ -71,6 +71,18 @@ class ControlServer:
             self._server = await asyncio.start_unix_server(self._clients.accept, sock=self._socket, limit=REQUEST_LIMIT)
         except OSError as error:
             raise ControlError(f"control {self._path}: {_why(error)}") from None
+
+    def lost(self) -> bool:
+        """Whether its file has gone, or is another's: nobody finds it any more."""
+        return self._server is not None and self._inode != _inode(self._bound)
+
+    async def renew(self) -> None:
+        """Listen anew, in the same place; commands under way go on. Raises ControlError."""
+        server, self._server, self._socket = self._server, None, None
+        if server is not None:
+            server.close()
+        self.bind()
+        await self.start()
 
     async def stop(self) -> None:
         """Stop answering and remove the socket, unless another daemon's has taken its place."""
@@ -137,7 +149,7 @@ def _bind(path: Path) -> socket.socket:
         sock.listen()
     except ControlError as error:
         sock.close()
-        raise ControlError(f"control {path}: {error}") from None
+        raise type(error)(f"control {path}: {error}") from None
     except OSError as error:
         sock.close()
         raise ControlError(f"control {path}: {_why(error)}") from None
@@ -177,7 +189,7 @@ def _remove_stale(path: Path) -> None:
         probe.setblocking(False)
         result = probe.connect_ex(os.fspath(path))
     if result in (0, errno.EAGAIN):  # EAGAIN: somebody listens who has many callers
-        raise ControlError("another lbproxy is running there")
+        raise OccupiedError("another lbproxy is running there")
     if result != errno.ECONNREFUSED:
         raise OSError(result, os.strerror(result))
     path.unlink(missing_ok=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lbproxy.config.load import loads
-from lbproxy.errors import ControlError
+from lbproxy.errors import OccupiedError
 from lbproxy.process import access
 from lbproxy.process.access import Access
+from lbproxy.status.client import call
 from lbproxy.status.snapshot import Snapshot
 from lbproxy.tasks import Tasks
 from tests.support.ports import free_port, listening
@@ -54,11 +56,69 @@ def test_a_control_socket_that_cannot_take_the_others_place_is_tried_again(
     asyncio.run(scene())
 
 
-def test_a_start_that_cannot_have_a_control_socket_fails(tmp_path: Path) -> None:
+def test_a_second_daemon_is_told_so_unless_it_has_connections(tmp_path: Path) -> None:
     """Nobody depends on it yet, and whoever starts it is there to read why."""
-    (tmp_path / "c.sock").mkdir()
-    with pytest.raises(ControlError):
-        Access(str(tmp_path / "c.sock"), {}, Nobody(), Tasks()).bind()
+
+    async def scene() -> None:
+        tasks = Tasks()
+        first, second = (Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks) for _ in range(2))
+        await first.insist()
+        with pytest.raises(OccupiedError):
+            await second.insist()
+        await second.insist(anyhow=True)
+        await second.close()
+        assert (tmp_path / "c.sock").is_socket()
+        await first.close()
+        await tasks.cancel()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("what", ["socket", "directory", "in the way"])
+def test_a_control_socket_that_has_gone_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """By a tidy cron job, say; and who is being answered is not cut off."""
+    monkeypatch.setattr(access, "_AGAIN", 0.01)
+    path = tmp_path / "run" / "c.sock"
+    held = asyncio.Event()
+
+    async def hold(_: Mapping[str, object]) -> object:
+        await held.wait()
+        return {}
+
+    async def quick(_: Mapping[str, object]) -> object:
+        return {}
+
+    async def scene() -> None:
+        tasks = Tasks()
+        reached = Access(str(path), {"hold": hold, "quick": quick}, Nobody(), tasks)
+        await reached.insist()
+        await reached.look()
+        waiting = asyncio.create_task(asyncio.to_thread(call, str(path), "hold", {}))
+        await asyncio.sleep(0.1)
+        path.unlink()
+        if what == "directory":
+            path.parent.rmdir()
+        if what == "in the way":
+            path.mkdir()
+        await reached.look()
+        if what == "in the way":
+            path.rmdir()
+            async with asyncio.timeout(10):
+                while not path.is_socket():
+                    await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(call, str(path), "quick", {}) == {}
+        if what != "in the way":
+            held.set()
+            assert await waiting == {}
+        await reached.look()
+        await reached.close()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await tasks.cancel()
+
+    asyncio.run(scene())
+    assert caplog.text.count("the control socket is gone, and made again") == 1
 
 
 def test_the_admin_endpoint_is_where_the_configuration_says(tmp_path: Path) -> None:

@@ -156,13 +156,6 @@ def test_run_on_an_address_of_another_machine_is_1_and_names_it(tmp_path: Path) 
     assert "203.0.113.1:7" in only_line(done.stderr)
 
 
-def test_run_with_a_control_path_that_cannot_be_made_is_1_and_names_it(good: Path) -> None:
-    """Nothing is listened on before the control socket is there."""
-    done = lbproxy("run", "-c", str(good), "--control", "/proc/nothing/control.sock")
-    assert done.returncode == 1
-    assert "/proc/nothing/control.sock" in only_line(done.stderr)
-
-
 def test_a_second_daemon_on_the_same_control_socket_is_1(daemon: Daemon, good: Path) -> None:
     """It says so, and the first goes on."""
     done = lbproxy("run", "-c", str(good), "--control", daemon.control)
