@@ -98,7 +98,7 @@ class AdminServer:
                 return
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Conversation(reader, writer, self._answer).run()
+        await Conversation(reader, writer, self._answer, self._clients).run()
 
     async def _answer(self, request: Request) -> Reply:
         """Return the reply to `request`, whatever it asks for, when it is its turn."""

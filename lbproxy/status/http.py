@@ -11,6 +11,8 @@ from http import HTTPStatus
 
 import h11
 
+from lbproxy.status.serving import Clients
+
 HEADER_LIMIT = 8 * 1024
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body, which is read and ignored."""
@@ -52,10 +54,13 @@ class Conversation:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answer: Callable[[Request], Awaitable[Reply]],
+        clients: Clients,
     ) -> None:
+        """`clients` are those that this is one of, and hear whether it rests."""
         self._reader = reader
         self._writer = writer
         self._answer = answer
+        self._clients = clients
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT)
         # With no room to buffer, drained means that the kernel has it all: a peer that reads nothing is noticed,
         # and aborting the transport afterwards loses nothing
@@ -89,11 +94,13 @@ class Conversation:
         Raises h11.RemoteProtocolError with the status to refuse it with.
         """
         if not self._http.trailing_data[0]:
+            self._clients.rest()
             try:
                 async with asyncio.timeout(patience):
                     self._http.receive_data(await self._reader.read(READ_SIZE))
             except TimeoutError:
                 return None
+            self._clients.work()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 head = await self._event()

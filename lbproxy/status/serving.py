@@ -20,20 +20,44 @@ class Clients:
         self._name = name
         self._limit = limit
         self._serving: set[asyncio.Task[None]] = set()
+        self._resting: dict[asyncio.Task[None], None] = {}  # those with no request, longest first
 
     def __len__(self) -> int:
         return len(self._serving)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Called by the listening socket for each client: serve it, or cut it if there are enough."""
+        """Called by the listening socket for each client: serve it, or cut one if there are enough.
+
+        Who has rested for longest makes room; where nobody rests it is the one that has come.
+        """
         if len(self._serving) >= self._limit:
-            writer.transport.abort()
-            return
+            if not self._resting:
+                writer.transport.abort()
+                return
+            longest = next(iter(self._resting))
+            self._forget(longest)
+            longest.cancel()
         task = self._tasks.spawn(self._serve(reader, writer), self._name)
         self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(self._forget)
         # Here and not in a finally of the task: one that is cancelled before its first step runs no finally
         task.add_done_callback(lambda _: writer.transport.abort())
+
+    def rest(self) -> None:
+        """Called in a client's task while it waits for the next request, if for any."""
+        task = asyncio.current_task()
+        if task in self._serving:
+            self._resting[task] = None
+
+    def work(self) -> None:
+        """Called in a client's task when a request has come."""
+        task = asyncio.current_task()
+        if task in self._resting:
+            del self._resting[task]
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        self._resting.pop(task, None)
 
     async def close(self) -> None:
         """Cut everybody off, and wait until all are gone."""

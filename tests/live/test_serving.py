@@ -20,10 +20,19 @@ async def greet_and_stay(_reader: asyncio.StreamReader, writer: asyncio.StreamWr
 class Scene:
     """Clients, at most two, behind a unix socket."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resting: bool = False) -> None:
         self.path = str(path / "socket")
         self.tasks = Tasks()
-        self.clients = Clients(greet_and_stay, self.tasks, "greeting", limit=2)
+        self.clients = Clients(self.greet_and_rest if resting else greet_and_stay, self.tasks, "greeting", limit=2)
+
+    async def greet_and_rest(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say hello at once and for each line."""
+        line = b"at once"
+        while line:
+            writer.write(b"hello\n")
+            self.clients.rest()
+            line = await reader.readline()
+            self.clients.work()
 
     async def __aenter__(self) -> Self:
         self.server = await asyncio.start_unix_server(self.clients.accept, self.path)
@@ -66,6 +75,25 @@ def test_more_than_the_limit_are_cut_until_one_has_left(tmp_path: Path) -> None:
             again, _, fourth = await here.connect()
             assert again == b"hello\n"
             for writer in (second, third, fourth):
+                writer.close()
+
+    asyncio.run(scene())
+
+
+def test_who_has_rested_for_longest_makes_room(tmp_path: Path) -> None:
+    """Scrapers keep their connections; a probe that comes after them is not the one to go."""
+
+    async def scene() -> None:
+        async with Scene(tmp_path, resting=True) as here:
+            (_, reader_one, first), (_, reader_two, second) = await here.connect(), await here.connect()
+            first.write(b"again\n")  # so the second one rests for longer
+            assert await said(reader_one) == b"hello\n"
+            three, _, third = await here.connect()
+            assert three == b"hello\n"
+            assert await said(reader_two) == b""
+            first.write(b"again\n")
+            assert await said(reader_one) == b"hello\n"
+            for writer in (first, second, third):
                 writer.close()
 
     asyncio.run(scene())
