@@ -1,4 +1,4 @@
-"""Pipes for splice, borrowed while bytes are in them and handed from flow to flow."""
+"""Pipes for splice. A flow borrows one while bytes are in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 from typing import Final
 
 SIZE: Final = 256 * 1024
-"""Bytes asked for per pipe. The kernel grants less (one page at worst) above fs.pipe-user-pages-soft."""
+"""Bytes asked for per pipe. Above fs.pipe-user-pages-soft the kernel grants less, one page at worst; such a pipe is
+used and not kept, for the shortage passes."""
 _SPARE: Final = 16
 """Empty pipes kept for the next borrower."""
 
@@ -34,6 +35,7 @@ class PipePool:
 
     def __init__(self) -> None:
         self._spare: list[Pipe | None] = [None] * _SPARE
+        """Of fixed length: one that grew and shrank would be reallocated twice for each turn of bulk."""
         self._count = 0
 
     def borrow(self) -> Pipe | None:
@@ -52,15 +54,15 @@ class PipePool:
         return Pipe(read_fd, write_fd, size)
 
     def give_back(self, pipe: Pipe) -> None:
-        """Take a pipe back; one with bytes in it is closed, and so is one too many."""
-        if pipe.held or self._count == _SPARE:
+        """Take a pipe back, and keep it if it is empty, of full size, and not one too many."""
+        if pipe.held or pipe.size < SIZE or self._count == _SPARE:
             pipe.close()
         else:
             self._spare[self._count] = pipe
             self._count += 1
 
     def close(self) -> None:
-        """Close every spare pipe, as one does when descriptors run short."""
+        """Close every spare pipe: at the end, or when descriptors run short."""
         while self._count:
             pipe = self.borrow()
             if pipe is not None:

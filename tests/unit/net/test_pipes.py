@@ -70,7 +70,10 @@ def test_without_descriptors_there_is_no_pipe(pool: PipePool, monkeypatch: pytes
 
 
 def test_a_pipe_that_may_not_grow_is_used_as_it_is(pool: PipePool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above fs.pipe-user-pages-soft an unprivileged process is refused; what was granted is read back."""
+    """Above fs.pipe-user-pages-soft an unprivileged process is refused; what was granted is read back.
+
+    And it is not kept: the next one may be granted more.
+    """
     real = fcntl.fcntl
 
     def refuse(fd: int, command: int, argument: int = 0) -> int:
@@ -83,6 +86,11 @@ def test_a_pipe_that_may_not_grow_is_used_as_it_is(pool: PipePool, monkeypatch: 
     assert pipe is not None
     assert pipe.size == real(pipe.write_fd, fcntl.F_GETPIPE_SZ) < SIZE
     pool.give_back(pipe)
+    monkeypatch.undo()
+    other = pool.borrow()
+    assert other is not None
+    assert other.size == SIZE
+    pool.give_back(other)
 
 
 def test_close_empties_the_pool(pool: PipePool) -> None:
