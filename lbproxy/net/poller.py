@@ -1,18 +1,19 @@
 """The one epoll set in which every relayed socket is registered, once, edge-triggered.
 
 An `add_reader` per socket would cost 18 epoll_ctl calls per proxied connection; this costs two. uvloop keeps everything
-else: signals, timers, the admin endpoint. Of the two one waits for both:
+else: signals, timers, the admin endpoint. One of the two waits for both:
 
-- In the plain form uvloop watches the descriptor of the set as a single reader, and calls `turn`.
-- Compiled, the set watches uvloop, waits in its place until uvloop has something to do, and calls `serve`
-  (`syscalls.embed`).
+- In the plain form uvloop does. It watches the descriptor of the set as a single reader, and calls `turn`.
+- Compiled, the set does, until uvloop has something to do (`syscalls.embed`); it calls `serve`.
 
-Rules that everybody in the set keeps:
+What the set has to tell at one time is a *batch*. Rules that every handler keeps:
 
-- An edge is told once. Who is told that a socket is readable reads until it is drained, or remembers that it is not.
-- Sockets are closed through `close_later`, which closes them after the batch: a descriptor closed in the middle of a
-  batch could be reused by an accept in the same batch, and a stale event would then reach the wrong connection.
-- Who has done its share (`BUDGET` in flow) and could go on says `defer` and is resumed after everybody else had a turn.
+- An edge is told once. A handler that is told of a readable socket reads until it is drained, or remembers that it is
+  not.
+- Sockets are closed by `close_later`, after the batch: a descriptor closed in the middle of it could be reused by an
+  accept in the same batch, and a stale event would then reach the wrong connection.
+- A handler that has done its share (`BUDGET` in flow) and could go on says `defer`: it waits in the run queue, and is
+  resumed when everybody else had a turn.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ from lbproxy.net.timers import NEVER, Timer, TimerWheel
 
 log = logging.getLogger(__name__)
 _clock: Final = monotonic
-"""Final, here and elsewhere: mypyc calls what it knows will not change without looking it up each time."""
+"""Final, so that mypyc need not look it up each time (1 % of a connection)."""
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 URGENT: Final = select.EPOLLPRI
-NEWS: Final = IN | HANGUP | URGENT
-"""There is something to read, be it only the end."""
 STRANGE: Final = HANGUP | URGENT
+"""A short read does not mean that the socket is drained: the end, or more behind the urgent byte, is not told again."""
+NEWS: Final = IN | STRANGE
+"""There is something to read, be it only the end."""
 HANGUP_OR_ERROR: Final = select.EPOLLHUP | select.EPOLLERR
 FAULT: Final = select.EPOLLERR
 """A reset or a timeout; HUP alone comes also when both ends have sent FIN, which is nothing to worry about."""
@@ -55,20 +57,20 @@ _AGAIN: Final = 1.0
 
 
 class Handler(Timer):
-    """Something that has sockets in the set and times in the wheel."""
+    """What has descriptors in the set, and a time in the wheel."""
 
     __slots__ = ()
 
     def ready(self, fd: int, events: int) -> None:
-        """Hear of the epoll events of one of its descriptors."""
+        """Called with the epoll events of one of its descriptors."""
         raise NotImplementedError
 
     def resume(self) -> None:
-        """Go on after `Poller.defer`."""
+        """Called after `Poller.defer`, when everybody else had a turn."""
         raise NotImplementedError
 
     def crashed(self) -> None:
-        """Let go of everything: a bug of ours was met in one of the calls above."""
+        """Called when a bug of ours was met in one of the other calls: let go of everything."""
         raise NotImplementedError
 
 
@@ -76,27 +78,31 @@ class Poller:
     """The set, the pipes and the timers of all connections."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self._now = 0.0
-        self.marks: bytearray | mmap = bytearray()
-        """Where links that are kept mark what they hold (`marks`)."""
         self.pipes = PipePool()
         self.timers = TimerWheel()
+        self.marks: bytearray | mmap = bytearray()
+        """Where links that are kept mark what they hold (`handover.marks`)."""
         self._loop = loop
         self._epoll = epoll()
         self._handlers: list[Handler | None] = [None] * 1024
+        """By descriptor."""
         self._run_queue: list[Handler] = []
         self._closing: list[Socket] = []
         self._in_batch = False
-        self._called_soon = False
-        self._closed = False
+        self._now = 0.0
+        """The time of the batch at hand, 0.0 while nobody has asked for it."""
         self._timer: TimerHandle | None = None
+        """The loop's, for the earliest time in the wheel, which is `_timer_at`."""
         self._timer_at = NEVER
+        self._called_soon = False
+        """`turn` will be called by the loop as soon as it can."""
+        self._closed = False
         self._embedded = embed(self._epoll, loop, self.serve)
         if not self._embedded:
             loop.add_reader(self._epoll.fileno(), self.turn)
 
     def close(self) -> None:
-        """Give up the set itself; what is registered in it is the business of its owners. Twice is once."""
+        """Close the set, and what waits to be closed; the descriptors in it are their handlers'. Twice is once."""
         if self._closed:
             return
         self._closed = True
@@ -110,7 +116,7 @@ class Poller:
 
     @property
     def now(self) -> float:
-        """The time.monotonic, within a batch that of its first asking: nobody asks for the sake of bytes that move."""
+        """The time.monotonic; within a batch, of whoever asked first. The bytes of a connection move without it."""
         if not self._in_batch:
             return _clock()
         if not self._now:
@@ -123,10 +129,11 @@ class Poller:
         self._epoll.register(fd, events)
 
     def reassign(self, fd: int, handler: Handler) -> None:
-        """Let the events of a registered `fd` go to `handler` from now on."""
-        while fd >= len(self._handlers):
-            self._handlers.extend([None] * len(self._handlers))
-        self._handlers[fd] = handler
+        """Have the events of a registered `fd` go to `handler` from now on."""
+        handlers = self._handlers
+        while fd >= len(handlers):
+            handlers.extend([None] * len(handlers))
+        handlers[fd] = handler
 
     def remove(self, fd: int) -> None:
         """Take a descriptor out that stays open."""
@@ -134,7 +141,7 @@ class Poller:
         self._epoll.unregister(fd)
 
     def close_later(self, fd: int, sock: Socket) -> None:
-        """Close `sock`, whose descriptor is `fd`, when the batch at hand is done; it hears no more events."""
+        """Close `sock`, whose descriptor is `fd`, after the batch; its handler is told nothing more of it."""
         if fd < len(self._handlers):
             self._handlers[fd] = None
         if self._in_batch:
@@ -143,19 +150,19 @@ class Poller:
             sock.close()
 
     def defer(self, handler: Handler) -> None:
-        """Have `handler.resume()` called when everybody else had a turn."""
+        """Put `handler` into the run queue: `resume` is called when everybody else had a turn."""
         self._run_queue.append(handler)
         if not self._in_batch:
             self._call_soon()
 
-    def at(self, item: Timer, when: float) -> None:
-        """Have `item.due()` called at `when` (time.monotonic)."""
-        self.timers.put(item, when, self.now)
+    def at(self, timer: Timer, when: float) -> None:
+        """Have `due` of `timer` called at `when` (time.monotonic), or earlier if it stands earlier in the wheel."""
+        self.timers.put(timer, when, self.now)
         if when < self._timer_at:
             self._arm()
 
     def turn(self) -> None:
-        """Handle what the set has to tell, in bounded rounds, without waiting for anything."""
+        """Handle what the set has to tell, batch after batch while they are worth a poll, without waiting."""
         self._called_soon = False
         self._in_batch = True
         for _ in range(_ROUNDS):
@@ -166,23 +173,23 @@ class Poller:
         self._batch_ends()
 
     def serve(self, events: tuple[int, ...]) -> bool:
-        """Handle `events`; returns whether somebody waits for his next turn, so that nobody may wait for the kernel."""
+        """Handle a batch of `events`, see `Epoll.embed`; returns whether somebody is in the run queue."""
         self._in_batch = True
         self._handle(events)
         self._in_batch = False
         return bool(self._run_queue)
 
     def _handle(self, events: tuple[int, ...]) -> None:
-        handler = self._handlers
+        handlers = self._handlers
         self._now = 0.0
         for at in range(0, len(events), 2):
             fd = events[at]
-            item = handler[fd]
-            if item is not None:
+            handler = handlers[fd]
+            if handler is not None:
                 try:
-                    item.ready(fd, events[at + 1])
+                    handler.ready(fd, events[at + 1])
                 except Exception:
-                    met_bug(item)
+                    met_bug(handler)
         if self._run_queue:
             self._run_deferred()
         if self._closing:
@@ -201,16 +208,16 @@ class Poller:
     def _run_deferred(self) -> None:
         queue = self._run_queue
         self._run_queue = []
-        for item in queue:
+        for handler in queue:
             try:
-                item.resume()
+                handler.resume()
             except Exception:
-                met_bug(item)
+                met_bug(handler)
 
     def _close_all(self) -> None:
-        buried = self._closing
+        closing = self._closing
         self._closing = []
-        for sock in buried:
+        for sock in closing:
             sock.close()
 
     def _arm(self) -> None:
@@ -223,21 +230,20 @@ class Poller:
 
     def _tick(self) -> None:
         self._timer = None
-        self.turn()  # after a stall (a stopped machine) much is overdue that has been answered meanwhile
+        self.turn()  # after a stall (a stopped machine) much is overdue that was answered meanwhile
         self._in_batch = True
         self._now = now = _clock()
-        for item in self.timers.expire(now):
+        for timer in self.timers.expire(now):
             try:
-                when = item.due(now)
+                when = timer.due(now)
             except Exception:
-                if isinstance(item, Handler):
-                    met_bug(item)
-                else:
-                    log.exception("a timer met a bug, and is called again in %g s", _AGAIN)
-                    self.timers.put(item, now + _AGAIN, now)
-            else:
-                if when != NEVER:
-                    self.timers.put(item, when, now)
+                if isinstance(timer, Handler):
+                    met_bug(timer)
+                    continue
+                log.exception("a timer met a bug, and is called again in %g s", _AGAIN)
+                when = now + _AGAIN
+            if when != NEVER:
+                self.timers.put(timer, when, now)
         self._close_all()
         self._batch_ends()
         self._arm()

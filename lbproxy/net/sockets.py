@@ -1,4 +1,4 @@
-"""Listening sockets, addresses, and every socket option but those of the hot path (`calls`, `relay.closing`)."""
+"""Listening sockets, addresses, and every socket option but those of the hot path (`syscalls`, `closing`)."""
 
 from __future__ import annotations
 

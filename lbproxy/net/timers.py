@@ -1,9 +1,9 @@
 """Timers for many things that mostly never fire.
 
-Each item stands in at most one slot. A slot is a set of items that are due in the same tick, so to put, move and
-drop an item costs a set operation, and a closed connection leaves nothing behind. Times within `_FAR` are kept to
-`TICK`; later ones are rounded up to a whole second, so that thousands of idle timeouts share a few slots. An item never
-comes before the time it was first put at. Pure: the time comes in as an argument.
+Each timer stands in at most one slot, the set of timers that are due in the same tick. So to put, move and drop one
+costs a set operation, and a closed connection leaves nothing behind. Times within `_FAR` are kept to `TICK`; later
+ones are rounded up to a whole second, so that thousands of idle timeouts share a few slots. A timer never comes before
+the time it was first put at. Pure: the time comes in as an argument.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Timer:
 
     def __init__(self) -> None:
         self.slot = 0
-        """The tick it is filed under, 0 for none; the wheel's alone to change."""
+        """The tick it stands in, 0 for none; the wheel's alone to change."""
 
     def due(self, now: float) -> float:
-        """Do what is due at `now`; returns when to be called next, NEVER for not again."""
+        """Called when its time has come, or an earlier one it stood at; returns when to be called next, or NEVER."""
         raise NotImplementedError
 
 
@@ -41,32 +41,32 @@ class TimerWheel:
         self._slots: dict[int, set[Timer]] = {}
         self._ticks: list[int] = []
 
-    def put(self, item: Timer, when: float, now: float) -> None:
-        """Have `item` expire at `when` (seconds, any clock that `now` is of), or earlier if that is where it stands.
+    def put(self, timer: Timer, when: float, now: float) -> None:
+        """Have `timer` expire at `when` (seconds, by the clock that `now` is of), or earlier if it stands earlier.
 
-        Whoever is called early says when to come again. So a time that is put off and off again, as nearly every one
-        is in the life of a connection, costs nothing.
+        One that is called early says when to be called again. So a time that is put off again and again, as most are in
+        the life of a connection, costs nothing.
         """
         tick = (int(when) + 1) * _PER_SECOND if when - now > _FAR else int(when * _PER_SECOND) + 1
-        if item.slot:
-            if item.slot <= tick:
+        if timer.slot:
+            if timer.slot <= tick:
                 return
-            self.drop(item)
-        item.slot = tick
+            self.drop(timer)
+        timer.slot = tick
         slot = self._slots.get(tick)
         if slot is None:
-            self._slots[tick] = {item}
+            self._slots[tick] = {timer}
             heappush(self._ticks, tick)
         else:
-            slot.add(item)
+            slot.add(timer)
 
-    def drop(self, item: Timer) -> None:
-        """Take `item` out, wherever it stands."""
-        if item.slot:
-            slot = self._slots.get(item.slot)
+    def drop(self, timer: Timer) -> None:
+        """Take `timer` out, wherever it stands."""
+        if timer.slot:
+            slot = self._slots.get(timer.slot)
             if slot is not None:
-                slot.discard(item)
-            item.slot = 0
+                slot.discard(timer)
+            timer.slot = 0
 
     def next(self) -> float:
         """Return the time of the earliest slot that holds anything, NEVER if none does."""
@@ -78,11 +78,11 @@ class TimerWheel:
         return NEVER
 
     def expire(self, now: float) -> list[Timer]:
-        """Take out and return every item whose time has come."""
+        """Take out and return the timers whose time has come."""
         expired: list[Timer] = []
         last = int(now * _PER_SECOND)
         while self._ticks and self._ticks[0] <= last:
-            for item in self._slots.pop(heappop(self._ticks)):
-                item.slot = 0
-                expired.append(item)
+            for timer in self._slots.pop(heappop(self._ticks)):
+                timer.slot = 0
+                expired.append(timer)
         return expired

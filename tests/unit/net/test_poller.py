@@ -30,20 +30,20 @@ class Probe(Handler):
         self.act(self)
 
     def ready(self, fd: int, events: int) -> None:
-        """Hear of events."""
+        """Called with events."""
         self._called("ready")
 
     def resume(self) -> None:
-        """Have another turn."""
+        """Called for another turn."""
         self._called("resume")
 
     def due(self, now: float) -> float:
-        """Hear of the time."""
+        """Called at its time."""
         self._called("due")
         return NEVER
 
     def crashed(self) -> None:
-        """Hear of a bug."""
+        """Called when a bug was met."""
         self.calls.append("crashed")
 
 
@@ -74,7 +74,7 @@ def test_an_edge_is_told_once(bench: Bench) -> None:
     assert probe.calls == ["ready", "ready"]
 
 
-def test_what_was_passed_on_is_told_to_the_new_owner(bench: Bench) -> None:
+def test_a_reassigned_descriptor_has_a_new_handler(bench: Bench) -> None:
     """The descriptor stays registered."""
     first, second = Probe(bench.poller), Probe(bench.poller)
     far, near = watch(bench, first)
@@ -104,13 +104,13 @@ def test_a_closing_socket_is_closed_after_the_batch(bench: Bench) -> None:
     made: list[int] = []
     fars: list[socket.socket] = []
 
-    def bury_both(probe: Probe) -> None:
+    def close_both(probe: Probe) -> None:
         for near in nears:
             probe.poller.close_later(near.fileno(), near)
             assert near.fileno() >= 0
         made.append(bench.keep(socket.socket()).fileno())
 
-    probes = [Probe(bench.poller, bury_both), Probe(bench.poller, bury_both)]
+    probes = [Probe(bench.poller, close_both), Probe(bench.poller, close_both)]
     nears: list[socket.socket] = []
     for probe in probes:
         far, near = bench.pair()
@@ -132,7 +132,7 @@ def test_a_socket_that_is_closing_between_batches_is_closed_at_once(bench: Bench
     assert near.fileno() == -1
 
 
-def test_who_says_again_is_resumed_after_everybody_else(bench: Bench) -> None:
+def test_who_defers_is_resumed_after_everybody_else(bench: Bench) -> None:
     """One bulk stream cannot starve the small ones."""
     order: list[str] = []
 
@@ -154,7 +154,7 @@ def test_who_says_again_is_resumed_after_everybody_else(bench: Bench) -> None:
     assert bench.loop.soon == []
 
 
-def test_again_from_outside_a_batch_wakes_the_loop(bench: Bench) -> None:
+def test_to_defer_from_outside_a_batch_wakes_the_loop(bench: Bench) -> None:
     """Nothing in the set need have happened for it."""
     probe = Probe(bench.poller)
     bench.poller.defer(probe)
@@ -267,7 +267,7 @@ def test_a_great_descriptor_number_finds_its_place(bench: Bench) -> None:
 
 
 def test_close_leaves_nothing_with_the_loop(bench: Bench) -> None:
-    """No reader and no timer, and what was buried is closed."""
+    """No reader and no timer, and what waited to be closed is."""
     poller = bench.poller
     poller.at(Probe(poller), monotonic() + 100)
     poller.close()
