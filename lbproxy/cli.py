@@ -223,8 +223,9 @@ def _rotated(args: argparse.Namespace, found: bool, done: str) -> int:
 
 def _upgrade(args: argparse.Namespace) -> int:
     handed = UPGRADE.ask(control_of(args), {})
+    same = " from the same version" if handed.get("before") == handed["version"] else ""
     words = (
-        f"lbproxy {handed['version']} has taken over as pid {handed['pid']}: "
+        f"lbproxy {handed['version']} has taken over{same} as pid {handed['pid']}: "
         f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms"
     )
     print(json.dumps(handed, indent=2) if args.json else words)

@@ -50,8 +50,12 @@ class Custody:
         """Map the marks, for `limit` connections if there are none yet."""
         self.marks = self._inherited.marks
         if self.marks is None and self._store is not None:
-            self.marks = Marks.create(limit)
-            self._store.store(MARKS, [self.marks.fd])
+            try:
+                self.marks = Marks.create(limit)
+            except OSError as error:  # a sandbox without memfd_create, no memory
+                log.warning("no connection can be kept over a restart or a crash: %s", error.strerror)
+            else:
+                self._store.store(MARKS, [self.marks.fd])
         if self.marks is not None:
             self._poller.marks = self.marks.page
 

@@ -7,9 +7,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -70,8 +71,8 @@ async def hand_over(
         begin(Step.RELEASE)
         undo.push_async_callback(reclaim)
         await release()
-        begin(Step.NAME)  # nothing waits from here to `gone`
-        undo.callback(name, os.getpid())
+        begin(Step.NAME)
+        undo.callback(name, os.getpid())  # nothing waits from here to `gone`
         if not name(successor.pid):
             raise HandoverError(UNTOLD)
         begin(Step.GO)
@@ -81,6 +82,17 @@ async def hand_over(
         pause = monotonic() - began
     await successor.serves()
     return Handed(successor.pid, version, len(parcels), pause)
+
+
+def command(argv: Sequence[str], orig_argv: Sequence[str]) -> list[str]:
+    """Return the command line that starts what is installed now; the arguments are `sys.argv` and `sys.orig_argv`.
+
+    A console script is started by its name, which may lead to another environment by now, and that to another Python.
+    `python -m lbproxy` is started as it was.
+    """
+    if os.sep in argv[0] and Path(argv[0]).name != "__main__.py" and os.access(argv[0], os.X_OK):
+        return list(argv)
+    return [sys.executable, *orig_argv[1:]]
 
 
 class Successor:
@@ -95,7 +107,7 @@ class Successor:
                 environ[VARIABLE] = str(theirs.fileno())
                 # Not asyncio's subprocess: that kills its child when the loop is closed.
                 self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                    [sys.executable, *sys.orig_argv[1:]], env=environ, pass_fds=[theirs.fileno()]
+                    command(sys.argv, sys.orig_argv), env=environ, pass_fds=[theirs.fileno()]
                 )
         except OSError as error:
             raise HandoverError(f"no new process to hand over to: {error.strerror}") from None

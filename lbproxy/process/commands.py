@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from lbproxy import __version__
 from lbproxy.handover.upgrade import Handed
 from lbproxy.process.reload import ReloadResult
 from lbproxy.status import commands as asked
@@ -62,8 +63,7 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
         return {"servers": await daemon.rebalance(arguments["dry_run"])}
 
     async def upgrade(_: asked.NoArguments) -> asked.UpgradeAnswer:
-        done = await daemon.upgrade()
-        return {"pid": done.pid, "version": done.version, "connections": done.connections, "pause": done.pause}
+        return _answer(await daemon.upgrade())
 
     return dict(
         (
@@ -76,3 +76,13 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
             asked.UPGRADE.bind(upgrade),
         )
     )
+
+
+def _answer(done: Handed) -> asked.UpgradeAnswer:
+    return {
+        "pid": done.pid,
+        "version": done.version,
+        "before": __version__,
+        "connections": done.connections,
+        "pause": done.pause,
+    }

@@ -7,7 +7,7 @@ to what carries it out (`DRAIN.bind(drain)`). A new one is a line at the end of 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Generic, TypedDict, TypeVar, cast, get_type_hints
+from typing import Final, Generic, NotRequired, TypedDict, TypeVar, cast, get_type_hints
 
 from lbproxy.errors import ControlError
 from lbproxy.status.client import call
@@ -104,10 +104,14 @@ class RebalanceAnswer(TypedDict):
 
 
 class UpgradeAnswer(TypedDict):
-    """The process that has taken over; `pause` is how long, in seconds, its `connections` stood still."""
+    """The process that has taken over; `pause` is how long, in seconds, its `connections` stood still.
+
+    `before` is the version that it has taken over from; daemons before 1.0 do not say it.
+    """
 
     pid: int
     version: str
+    before: NotRequired[str]
     connections: int
     pause: float
 

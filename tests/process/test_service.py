@@ -138,6 +138,22 @@ def test_an_upgrade_to_a_build_that_fails_changes_nothing(
         assert_all_intact(streams.finish(), sum(MIXED.values()))
 
 
+def test_an_upgrade_starts_what_the_command_leads_to_now(streams: Numbered) -> None:
+    """Another file with another environment behind the same name; and it says when that is no other version."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), steady=3)
+        assert "has taken over from the same version as pid" in service.lbproxy("upgrade").stdout
+        service.build("7.7.7", "7.7.7")
+        (service.dir / "builds" / "command").write_text(
+            "#!/opt/venv/bin/python3 -P\nimport sys\nsys.path.insert(0, '/opt/builds/7.7.7')\n"
+            "from lbproxy.cli import main\nsys.exit(main())\n"
+        )
+        (service.dir / "builds" / "command").chmod(0o755)
+        service.run("mount", "--bind", "/opt/builds/command", "/usr/bin/lbproxy")
+        assert "lbproxy 7.7.7 has taken over as pid" in service.lbproxy("upgrade").stdout
+        assert_all_intact(streams.finish(), 3)
+
+
 def test_an_upgrade_that_fails_after_the_new_process_was_named_to_systemd_is_taken_back(streams: Numbered) -> None:
     """Else systemd would follow a process that is dead, and end the one that serves."""
     with Service(one_proxy([streams.address])) as service:
@@ -199,21 +215,16 @@ def test_a_file_that_cannot_be_applied_at_a_restart_is_not_the_end(streams: Numb
     config = one_proxy([streams.address])
     proxy = config["proxies"]["p"]
     bad = {
-        "ca_file /etc/lbproxy/lbproxy.yaml": {
-            "proxies": {"p": {**proxy, "health": {"ca_file": "/etc/lbproxy/lbproxy.yaml"}}}
-        },
+        "ca_file /etc/passwd": {"proxies": {"p": {**proxy, "health": {"ca_file": "/etc/passwd"}}}},
         "cannot listen on 192.0.2.1:1": {"proxies": {"p": {**proxy, "listen": ["192.0.2.1:1"]}}},
         "control /proc/x/c.sock": {**config, "control": "/proc/x/c.sock"},
     }
     with Service(config) as service:
         streams.open(port_of(service), steady=5)
         for why, each in bad.items():
+            kept(service, streams)
             service.rewrite(each)
-            if how == "restart":
-                service.systemctl("restart")
-            else:
-                kept(service, streams)
-                service.kill("KILL")
+            service.systemctl("restart") if how == "restart" else service.kill("KILL")
             streams.progress()
             said = service.lbproxy("--control", DEFAULT_CONTROL, "status", "--json").stdout
             seen = json.loads(said)["config"]

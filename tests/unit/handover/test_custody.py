@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +61,25 @@ def test_without_a_store_there_is_nothing_to_leave_to(bench: Bench) -> None:
     stuff(client, b"goes on")
     bench.loop.settle()
     assert take(server) == b"goes on"
+    process.close()
+
+
+def test_without_memory_to_share_nothing_is_kept(
+    bench: Bench, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sandbox that refuses memfd_create: it is said, and clients are served all the same."""
+
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    process = Process(bench, Inherited(), shelf)
+    client, server = process.house.connect("p")
+    stuff(client, b"served")
+    bench.loop.settle()
+    assert take(server) == b"served"
+    assert (process.custody.leave(), process.custody.marks) == (False, None)
+    assert "no connection can be kept over a restart or a crash: Operation not permitted" in caplog.text
     process.close()
 
 
