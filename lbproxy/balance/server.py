@@ -31,6 +31,7 @@ class Server:
         "health",
         "manual",
         "max_conns",
+        "nowhere",
         "recovered_at",
         "turn",
         "weight",
@@ -44,6 +45,8 @@ class Server:
         self.turn = 0
         """How near its turn among equals is; the rotation's to change."""
         self.endpoint: Endpoint | None = None
+        self.nowhere = "its name does not resolve"
+        """Why it has no endpoint, where it has none."""
         self.health = Health(rules or Rules(), now)
         self.manual = False
         """Drained by the operator."""
@@ -95,7 +98,7 @@ class Server:
         if self.manual:
             return State.DRAINING, "drained by the operator (lbproxy drain)", self.drained_at
         if self.endpoint is None:
-            return State.DOWN, "its name does not resolve", self.health.since
+            return State.DOWN, self.nowhere, self.health.since
         return self.health.state, self.health.reason, self.health.since
 
     def limit(self) -> int:

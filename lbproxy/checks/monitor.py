@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
@@ -11,10 +12,15 @@ from typing import TYPE_CHECKING
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.group import Group
 from lbproxy.balance.server import Endpoint, Server
+from lbproxy.checks.loops import leads_back
 from lbproxy.checks.resolve import Known, Resolver, endpoint_of
 from lbproxy.config.model import Config
+from lbproxy.net.sockets import name
 from lbproxy.proxy.backend import Backend
 from lbproxy.tasks import Tasks
+from lbproxy.warnonce import WarnOnce
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from lbproxy.checks.checker import Checker
@@ -49,6 +55,7 @@ class Monitor:
         self._resolver: Resolver | None = None
         self._checks: dict[Server, asyncio.Task[None]] = {}
         self._checkers: dict[Server, Checker] = {}
+        self._looping = WarnOnce()
         address = group.settings.address
         self.found(known.get(address, ()))
         if endpoint_of(address) is None:
@@ -57,12 +64,24 @@ class Monitor:
 
     def found(self, answer: Sequence[Endpoint]) -> None:
         """Called with the addresses that the server's name has."""
-        self._backend.resolved(self._group, answer, monotonic())
+        self._backend.resolved(self._group, self._without_loops(answer), monotonic())
         for server in [each for each in self._checks if each not in self._group.members]:
             self._end(server)
         for server in self._group.members:
             if server not in self._checks:
                 self._begin(server)
+
+    def _without_loops(self, answer: Sequence[Endpoint]) -> list[Endpoint]:
+        loops = [each for each in answer if leads_back(each, self._backend.settings.listen)]
+        if loops:
+            why = f"it leads back to this proxy, which listens on {name(loops[0][1])}"
+            if self._looping.news(why):
+                log.error("%s: server %s is not used: %s", self._backend.name, self._group.settings.name, why)
+            for server in self._group.members:
+                server.nowhere = why
+        elif answer and self._looping.over():
+            log.info("%s: server %s no longer leads back", self._backend.name, self._group.settings.name)
+        return [each for each in answer if each not in loops]
 
     def check(self) -> None:
         """Check as the proxy's settings now say, or no longer."""

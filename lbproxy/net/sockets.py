@@ -113,6 +113,19 @@ def _own() -> set[int]:
     return found
 
 
+def is_here(endpoint: tuple[int, SocketAddress]) -> bool:
+    """Whether an IP address is one of this machine's; nothing is sent."""
+    host = endpoint[1][0]
+    if host == "::1" or host.startswith("127.") or host in ("0.0.0.0", "::"):
+        return True
+    try:
+        with socket.socket(endpoint[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(endpoint[1])
+            return bool(probe.getsockname()[0] == host)  # only to itself a machine speaks from that address
+    except OSError:
+        return False
+
+
 def has_data(sock: Socket) -> bool:
     """Whether bytes wait to be read, before a FIN if there is one."""
     try:

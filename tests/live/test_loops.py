@@ -1,0 +1,65 @@
+"""A server that is this proxy: found behind a name, and among the addresses of the machine."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from lbproxy.checks import loops
+from lbproxy.config.model import Address
+from tests.support.clients import flood
+from tests.support.daemon import Daemon, one_proxy
+from tests.support.need import need
+from tests.support.netns import Namespace
+from tests.support.ports import free_port
+from tests.support.servers import Echo
+
+
+@pytest.mark.parametrize(
+    ("dialled", "listen", "back"),
+    [
+        ("127.0.0.1", Address("127.0.0.1", 7), True),
+        ("127.0.0.1", Address("127.0.0.1", 8), False),
+        ("127.0.0.2", Address("127.0.0.1", 7), False),
+        ("127.0.0.2", Address("0.0.0.0", 7), True),
+        ("0.0.0.0", Address("127.0.0.1", 7), True),
+        ("10.4.6.21", Address("0.0.0.0", 7), False),
+        ("127.0.0.1", Address("::", 7), False),
+        ("::1", Address("::", 7), True),
+    ],
+)
+def test_what_leads_back_is_known_by_where_it_listens(dialled: str, listen: Address, back: bool) -> None:
+    """IPv6 listeners are for IPv6 alone, and the kernel takes 0.0.0.0 for loopback."""
+    endpoint = (socket.AF_INET6, (dialled, 7, 0, 0)) if ":" in dialled else (socket.AF_INET, (dialled, 7))
+    assert loops.leads_back(endpoint, [listen]) is back
+
+
+def test_an_address_of_this_machine_leads_back_when_it_listens_on_all() -> None:
+    """Whatever the interface; nothing is sent to find out."""
+    need("netns", "ip")
+    node = Namespace()
+    try:
+        node.ip("address", "add", "10.4.6.21/24", "dev", "lo")
+        with node.inside():
+            for host, back in (("10.4.6.21", True), ("10.4.6.22", False), ("192.0.2.1", False)):
+                assert loops.leads_back((socket.AF_INET, (host, 7)), [Address("0.0.0.0", 7)]) is back
+    finally:
+        node.close()
+
+
+def test_a_server_that_leads_back_is_not_dialled_and_said_once() -> None:
+    """One client would use up every descriptor, since each connection makes the next."""
+    port = free_port()
+    with Echo("one") as one:
+        back = {"name": "back", "address": f"{socket.gethostname()}:{port}"}
+        if not socket.gethostbyname(socket.gethostname()).startswith("127."):
+            back["address"] = f"{socket.gethostbyname(socket.gethostname())}:{port}"
+        health = {"type": "tcp", "interval": "1s"}
+        with Daemon(one_proxy([back, one], f"0.0.0.0:{port}", health=health)) as daemon:
+            assert flood(port, 20).answers == {"one": 20}
+            server = daemon.servers()["back"]
+            assert server["state"] == "down"
+            assert "leads back to this proxy" in server["reason"]
+            assert daemon.log.count("leads back to this proxy") == 1
+            assert daemon.fds() < 60
