@@ -97,12 +97,14 @@ class Search(FirstByte, Dialler):
     `flight` is what the client has said before, to another process.
     """
 
-    __slots__ = ("_dial", "_seeker", "_tried")
+    __slots__ = ("_closed", "_dial", "_seeker", "_tried")
 
     def __init__(self, poller: Poller, seeker: Seeker, flight: bytes) -> None:
         super().__init__(poller, seeker.client, flight)
         self._dial = Dial(poller, seeker.backend, self)
         self._seeker = seeker
+        self._closed = ""
+        """How the last server to go has put it, if that was a FIN."""
         self._tried: tuple[Server, ...] = ()
 
     def start(self) -> None:
@@ -180,14 +182,18 @@ class Search(FirstByte, Dialler):
             self._go_through(attempt.sock, preface, b"", events)
 
     def unreachable(self, why: str) -> None:
-        """Fail, unless a silent server is still there to be waited for."""
+        """Fail, unless a silent server is still there to be waited for.
+
+        Where each has closed the connection, and none could not be reached, so is the client's: with a FIN.
+        """
         seeker = self._seeker
         if seeker.phase == HEDGING:
             seeker.phase = TABLE[seeker.phase | NO_OTHER]
             self._poller.at(seeker, self._poller.now)
         else:
             reason = UNREACHABLE if why or self._tried else NO_SERVER
-            seeker.failed(reason, why or "no server takes connections", abort=True)
+            closed = "" if why else self._closed
+            seeker.failed(reason, why or closed or "no server takes connections", abort=not closed)
 
     def _redial(self) -> None:
         seeker = self._seeker
@@ -231,6 +237,9 @@ class Search(FirstByte, Dialler):
         else:
             seen = CLOSED_PATIENTLY if self._poller.now - seeker.born > SILENT_CLIENT else CLOSED_AT_ONCE
         if seen in ANOTHER and not self._client_fin:
+            server = seeker.server
+            who = server.name if server is not None else "it"
+            self._closed = f"{who}: {why} before its first byte" if kind == "closed" else ""
             self._blame(seen, f"early_{kind}", f"{why} before its first byte")
             self._lost()
         else:

@@ -244,6 +244,23 @@ def test_a_wait_moves_on_when_checks_find_the_server_down(story: Story) -> None:
     assert story.ends == []
 
 
+@pytest.mark.parametrize("how", ["rst", "fin"])
+def test_where_every_server_goes_before_its_first_byte_the_client_is_told_as_the_last_one_did(
+    story: Story, how: str
+) -> None:
+    """A balancer without backends accepts, reads the ClientHello and closes: an end, and no reset."""
+    story.client.send(HELLO)
+    for at in range(2):
+        server = story.accept(at)
+        story.hear(server, len(HELLO))
+        if how == "rst":
+            reset(server)
+        else:
+            server.close()
+    story.loop.until(lambda: story.ends == [UNREACHABLE])
+    assert ended(story.client) == how
+
+
 def test_a_wait_that_has_nowhere_to_go_ends_with_a_reset(bench: Bench) -> None:
     """The client learns at once that nobody can serve it."""
     story = Story(bench, count=1).begin()
