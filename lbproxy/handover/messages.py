@@ -26,9 +26,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The new process: nothing stands in the way."""
+    """The new process: nothing stands in the way. `pid` is its number, 0 for the process that was started."""
 
     version: str
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def decode(data: bytes, kind: type[Kind]) -> Kind:
     try:
         content = json.loads(data)
         found = _KINDS[content["message"]]
-        message = found(**{field.name: content[field.name] for field in fields(found)})
+        message = found(**{field.name: content[field.name] for field in fields(found) if field.name in content})
     except (ValueError, KeyError, TypeError):
         raise HandoverError("the other process says what is not known here") from None
     if isinstance(message, kind):

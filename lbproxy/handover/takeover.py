@@ -17,7 +17,7 @@ from lbproxy.handover.marks import Marks
 from lbproxy.handover.messages import Connections, Go, Have, Hello, Kind, Message, Ready, Refused, decode, encode
 from lbproxy.handover.parcel import VERSION
 from lbproxy.handover.steps import Step, begin
-from lbproxy.handover.upgrade import VARIABLE
+from lbproxy.handover.upgrade import APART, VARIABLE
 
 _GONE: Final = "the process to take over from has gone"
 
@@ -33,8 +33,10 @@ class Takeover:
 
     @classmethod
     def asked_for(cls) -> Takeover | None:
-        """Return the one that this process has been started for, None if it has not."""
+        """Return the one that this process has been started for, None if it has not. Call it before any thread."""
         fd = os.environ.pop(VARIABLE, "")
+        if os.environ.pop(APART, ""):
+            _live_apart()
         return cls(int(fd)) if fd.isdecimal() else None
 
     def meet(self) -> None:
@@ -63,7 +65,7 @@ class Takeover:
         begin(Step.PREPARE)
         await prepare()
         begin(Step.READY)
-        self._send(Ready(__version__))
+        self._send(Ready(__version__, os.getpid()))
         _, fds = self._receive(Connections)
         begin(Step.TAKE)
         self._take(fds)
@@ -98,3 +100,14 @@ class Takeover:
         if not message:
             raise HandoverError(_GONE)
         return decode(message, kind), fds
+
+
+def _live_apart() -> None:
+    """Go on as a child of the process that was started, which tells how this one ends.
+
+    Once the old process has ended that one, this is a child of PID 1, as if systemd had started it.
+    """
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

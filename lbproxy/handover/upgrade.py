@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from lbproxy.handover.steps import Step, begin
 
 VARIABLE: Final = "LBPROXY_PREDECESSOR"
 """Tells a new process the descriptor of its end of the pair."""
+APART: Final = "LBPROXY_APART"
+"""Tells it to go on in a child of its own: see `Successor.orphan`."""
 _START: Final = 30.0
 """Seconds it has to say that it is ready; everything is served meanwhile."""
 _TAKE: Final = 5.0
@@ -42,23 +45,30 @@ class Handed:
     pause: float
 
 
-async def hand_over(
-    custody: Custody,
-    *,
-    name: Callable[[int], bool],
-    release: Callable[[], Awaitable[None]],
-    reclaim: Callable[[], Awaitable[None]],
-    gone: Callable[[], None],
-) -> Handed:
-    """Start this program anew and hand everything over to it. Raises HandoverError or OSError with all undone.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else belongs to this process than connections."""
 
-    `name` tells systemd which process is the service, and whether it could be told; `release` gives up what only one
-    process can have, and `reclaim` takes that back; `gone` is called when there is no way back. It returns when the new
-    process serves.
+    name: Callable[[int], bool]
+    """Tells systemd which process is the service; returns whether it could be told."""
+    release: Callable[[], Awaitable[None]]
+    """Gives up what only one process can have."""
+    reclaim: Callable[[], Awaitable[None]]
+    """Takes that back."""
+    gone: Callable[[], None]
+    """Called when there is no way back."""
+    systemd: bool
+    """Whether PID 1 is to be the new process's parent, before it is named."""
+
+
+async def hand_over(custody: Custody, around: Surroundings) -> Handed:
+    """Start this program anew and hand everything over to it; returns when that serves.
+
+    Raises HandoverError or OSError with all undone.
     """
     async with AsyncExitStack() as undo:
         begin(Step.SPAWN)
-        successor = Successor()
+        successor = Successor(around.systemd)
         undo.callback(successor.give_up)
         begin(Step.HELLO)
         version = await successor.hello(custody)
@@ -69,16 +79,17 @@ async def hand_over(
         begin(Step.SEND)
         await successor.send(parcels, custody.state())
         begin(Step.RELEASE)
-        undo.push_async_callback(reclaim)
-        await release()
+        undo.push_async_callback(around.reclaim)
+        await around.release()
         begin(Step.NAME)
-        undo.callback(name, os.getpid())  # nothing waits from here to `gone`
-        if not name(successor.pid):
+        undo.callback(around.name, os.getpid())  # nothing waits until `gone`
+        successor.orphan()
+        if not around.name(successor.pid):
             raise HandoverError(UNTOLD)
         begin(Step.GO)
         successor.go()
         undo.pop_all()
-        gone()
+        around.gone()
         pause = monotonic() - began
     await successor.serves()
     return Handed(successor.pid, version, len(parcels), pause)
@@ -98,16 +109,18 @@ def command(argv: Sequence[str], orig_argv: Sequence[str]) -> list[str]:
 class Successor:
     """The process that is to take over."""
 
-    def __init__(self) -> None:
-        """Start it. Raises HandoverError when there is none to be started."""
+    def __init__(self, apart: bool) -> None:
+        """Start it, `apart` for systemd's sake. Raises HandoverError when there is none to be started."""
+        self._group = 0 if apart else None
         environ = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_CHILDREN}
         try:
             self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 environ[VARIABLE] = str(theirs.fileno())
+                environ |= {APART: "1"} if apart else {}
                 # Not asyncio's subprocess: that kills its child when the loop is closed.
                 self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                    command(sys.argv, sys.orig_argv), env=environ, pass_fds=[theirs.fileno()]
+                    command(sys.argv, sys.orig_argv), env=environ, pass_fds=[theirs.fileno()], process_group=self._group
                 )
         except OSError as error:
             raise HandoverError(f"no new process to hand over to: {error.strerror}") from None
@@ -120,7 +133,9 @@ class Successor:
         if custody.marks is not None:
             fds.append(custody.marks.fd)
         socket.send_fds(self._ours, [encode(Hello(VERSION, __version__, custody.marks is not None))], fds)
-        return (await self._answer(Ready, _START, "did not get ready")).version
+        ready = await self._answer(Ready, _START, "did not get ready")
+        self.pid = ready.pid or self.pid
+        return ready.version
 
     async def send(self, parcels: list[Parcel], state: ProcessState) -> None:
         """Send it every connection. Raises HandoverError if it does not take them."""
@@ -133,6 +148,12 @@ class Successor:
         if not complete:
             raise HandoverError("the new process did not read the connections")
         await self._answer(Have, _TAKE, "did not take the connections")
+
+    def orphan(self) -> None:
+        """End the process between, if there is one: then it is PID 1's child, whose end systemd hears of."""
+        if self.pid != self._process.pid:
+            self._process.kill()
+            self._process.wait()
 
     def go(self) -> None:
         """Let it serve."""
@@ -148,7 +169,11 @@ class Successor:
     def give_up(self) -> None:
         """End it."""
         self._ours.close()
-        self._process.kill()
+        if self._group is None:
+            self._process.kill()
+        else:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     async def _answer(self, kind: type[Kind], seconds: float, otherwise: str) -> Kind:

@@ -22,7 +22,7 @@ from lbproxy.handover.keeper import CONFIG
 from lbproxy.handover.parcel import memfd
 from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
-from lbproxy.handover.upgrade import UNTOLD, Handed, hand_over
+from lbproxy.handover.upgrade import UNTOLD, Handed, Surroundings, hand_over
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Patience
 from lbproxy.process.access import Access
@@ -228,17 +228,20 @@ class Daemon:
             async with self._life.turn(Event.UPGRADE), self._life.until(Phase.STOPPING):
                 if not self._notifier.again():
                     raise HandoverError(UNTOLD)
-                return await hand_over(
-                    custody,
-                    name=self._notifier.main_pid,
-                    release=self._access.release_admin,
-                    reclaim=self._move_admin,
-                    gone=partial(self._life.hear, Event.HANDED),
-                )
+                return await hand_over(custody, self._surroundings())
         except TimeoutError:
             raise HandoverError("the daemon was told to stop meanwhile") from None
         except OSError as error:
             raise HandoverError(f"the handover has failed: {error.strerror}") from None
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            name=self._notifier.main_pid,
+            release=self._access.release_admin,
+            reclaim=self._move_admin,
+            gone=partial(self._life.hear, Event.HANDED),
+            systemd=self._notifier.there,
+        )
 
     def _custody(self) -> Custody:
         if self._plane.handover is None:

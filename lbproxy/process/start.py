@@ -40,9 +40,9 @@ def main(file: str, control: str | None = None) -> int:
     `control` replaces the control socket's path from the file.
     """
     _occupy_standard_streams()
+    takeover = Takeover.asked_for()
     logs.setup(Log())
     _raise_fd_limit()
-    takeover = Takeover.asked_for()
     try:
         if takeover is not None:
             takeover.meet()

@@ -138,6 +138,21 @@ def test_an_upgrade_to_a_build_that_fails_changes_nothing(
         assert_all_intact(streams.finish(), sum(MIXED.values()))
 
 
+def test_an_upgraded_process_is_systemds_own_child(streams: Numbered) -> None:
+    """Its end is heard of at once, it has the service's name, and nothing between the two is left."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), steady=3)
+        service.lbproxy("upgrade")
+        until(lambda: service.show("MainPID") == service.run("pgrep", "-x", "lbproxy").stdout.strip(), "one is left")
+        stat = service.run("cat", f"/proc/{service.pid()}/stat").stdout.split()
+        assert (stat[1], stat[3]) == ("(lbproxy)", "1")
+        assert "not our child" not in service.log()
+        kept(service, streams)
+        service.kill("KILL")
+        streams.progress()
+        assert_all_intact(streams.finish(), 3)
+
+
 def test_an_upgrade_starts_what_the_command_leads_to_now(streams: Numbered) -> None:
     """Another file with another environment behind the same name; and it says when that is no other version."""
     with Service(one_proxy([streams.address])) as service:

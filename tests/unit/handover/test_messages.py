@@ -9,7 +9,7 @@ import pytest
 from lbproxy.errors import HandoverError
 from lbproxy.handover.messages import Connections, Go, Have, Hello, Message, Ready, Refused, decode, encode
 
-EVERY: tuple[Message, ...] = (Hello(1, "1.2.3", True), Ready("4.5.6"), Refused("no"), Connections(), Have(), Go())
+EVERY: tuple[Message, ...] = (Hello(1, "1.2.3", True), Ready("4.5.6", 7), Refused("no"), Connections(), Have(), Go())
 
 
 @pytest.mark.parametrize("message", EVERY, ids=lambda each: type(each).__name__)
@@ -22,6 +22,11 @@ def test_what_a_later_version_adds_is_passed_over() -> None:
     """Else no field could ever be added; what the two must agree on is the version in the first message."""
     later = json.dumps({**json.loads(encode(EVERY[0])), "since": 7}).encode()
     assert decode(later, Hello) == EVERY[0]
+
+
+def test_what_an_earlier_version_does_not_say_has_a_meaning() -> None:
+    """Else it could not be gone back to."""
+    assert decode(b'{"message": "ready", "version": "0.1"}', Ready) == Ready("0.1", 0)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b"{}", b'{"message": "sing"}', b'{"message": "hello"}'])

@@ -114,7 +114,8 @@ def test_everything_is_taken_over_and_served_at_the_word_to_go(old: Old) -> None
     old.say(Go())
     old.run()
     assert old.done == ["prepared", "serves 2"]
-    assert (decode(old.sock.recv(4096), Ready), decode(old.sock.recv(4096), Have)) == (Ready(__version__), Have())
+    ready = Ready(__version__, os.getpid())
+    assert (decode(old.sock.recv(4096), Ready), decode(old.sock.recv(4096), Have)) == (ready, Have())
     assert (old.takeover.inherited.state, old.takeover.inherited.queues) == ({"drained": ["m1"], "carrier": 4}, [4])
 
 
