@@ -224,6 +224,8 @@ class Daemon:
     async def upgrade(self) -> Handed:
         """Start this program anew and hand everything over to it; raises LbproxyError if that fails, and serves on."""
         custody = self._custody()
+        if os.getpid() == 1:
+            raise HandoverError("this is process 1 of a container, which ends with it: start the container anew")
         try:
             async with self._life.turn(Event.UPGRADE), self._life.until(Phase.STOPPING):
                 if not self._notifier.again():

@@ -22,6 +22,7 @@ from lbproxy.status.control import PATH_LIMIT
 from tests.support import builds
 from tests.support.clients import connect, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
+from tests.support.need import need
 from tests.support.ports import free_port
 from tests.support.servers import Echo, Hung
 from tests.support.streams_checked import Numbered
@@ -279,6 +280,37 @@ def test_there_is_a_control_socket_at_every_moment_of_an_upgrade(streams: Number
             over.set()
             knocking.join()
         assert refused == []
+
+
+class Container(Daemon):
+    """A daemon that is process 1 of its own."""
+
+    def prepare(self) -> None:
+        need("mounts", "unshare")
+        super().prepare()
+        self.command = ["unshare", "--pid", "--fork", *self.command]
+
+    def ready(self) -> bool:
+        with contextlib.suppress(LbproxyError):
+            return bool(self.status())
+        return False
+
+    def send(self, number: signal.Signals) -> None:
+        if number is signal.SIGKILL:
+            super().send(number)
+            return
+        (inner,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        os.kill(int(inner), number)
+
+
+def test_process_1_of_a_container_does_not_upgrade(streams: Numbered) -> None:
+    """The container would end with it, and everything that was handed over."""
+    with Container(one_proxy([streams.address])) as daemon:
+        streams.open(daemon.port, steady=3)
+        with pytest.raises(ControlError, match="this is process 1 of a container"):
+            daemon.call("upgrade")
+        streams.progress()
+        assert streams.finish().intact == 3
 
 
 def test_only_one_upgrade_at_a_time(streams: Numbered) -> None:
