@@ -66,8 +66,8 @@ class Pool:
         self._rng = rng or Random(node_id)  # noqa: S311 (spreads load, guards nothing)
         self.groups: list[Group] = []
         """What is configured, in the order of the file."""
-        self.servers: list[Server] = []
-        """The members of all."""
+        self._members: list[Server] = []
+        self._stale = True  # the two around this, for which groups have others by now
         self._ring: list[Server] = []
         self._ring_of: object = None
         self._node_id = node_id
@@ -88,22 +88,31 @@ class Pool:
                 added.append(group)
             group.configure(wanted, rules)
             self.groups.append(group)
-        self._line_up()
+        self._stale = True
         return added, list(kept.values())
 
     def resolved(self, group: Group, answer: Sequence[Endpoint], now: float) -> tuple[list[Server], list[Server]]:
         """Take in where the name of `group` is; returns the servers that come and those that go, as it does."""
         came, gone = group.resolved(answer, now)
         if came or gone:
-            self._line_up()
+            self._stale = True
         return came, gone
 
+    @property
+    def servers(self) -> list[Server]:
+        """The members of all groups."""
+        if self._stale:
+            self._line_up()
+        return self._members
+
     def _line_up(self) -> None:
-        self.servers = [server for group in self.groups for server in group.members]
-        ring_of = (self._node_id, [(server.key, server.place, server.weight) for server in self.servers])
+        """Put the members of all groups in order, once after any number of changes: it takes time with the number."""
+        self._stale = False
+        self._members = [server for group in self.groups for server in group.members]
+        ring_of = (self._node_id, [(server.key, server.place, server.weight) for server in self._members])
         if ring_of != self._ring_of:
             self._ring_of = ring_of
-            self._ring = ring(self.servers, self._node_id)
+            self._ring = ring(self._members, self._node_id)
 
     def find(self, name: str) -> Group | None:
         """Return what is configured under that name or address."""
@@ -120,6 +129,8 @@ class Pool:
         equals: list[Server] = []
         best_tier = NEVER
         best_load = 0.0
+        if self._stale:
+            self._line_up()
         for server in self._ring:
             if server in tried:
                 continue

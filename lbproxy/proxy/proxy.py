@@ -63,6 +63,7 @@ class Proxy:
         self.backend = Backend(name, settings, pool, self._changed, self._failed, self._resolved)
         self.sessions = Sessions(poller, self.backend, shared.limit, shared.unkept)
         self.listeners: dict[Address, Listener] = {}
+        self._coming: list[Server] | None = None  # those found while many are: all sessions are gone through for them
         self._settled = settings  # what `reconcile` has got to the end of
         self._shared = shared
         self._poller = poller
@@ -103,7 +104,11 @@ class Proxy:
                 monitor.hurry(server)
 
     def _resolved(self, came: list[Server], gone: list[Server]) -> None:
-        self.sessions.welcome_back(came)
+        coming = self._coming
+        if coming is not None:
+            coming += came
+        else:
+            self.sessions.welcome_back(came)
         for server in gone:
             log.info("%s: the name of %s no longer leads there: its connections may drain", self.name, server.label)
             self.retire(server)
@@ -143,12 +148,19 @@ class Proxy:
         backend.pool.reconcile(settings, node_id, self._poller.now)
         if _without_places(settings) != _without_places(old):
             self.sessions.refresh()
-        for group in backend.pool.groups:
-            if group not in self._monitors:
-                self._monitors[group] = self._shared.monitor(backend, group)
-            elif settings.health != old.health or group.settings.down != down.get(group.key):
-                self._monitors[group].check()
-        for group in [each for each in self._monitors if each not in backend.pool.groups]:
+        coming: list[Server] = []
+        self._coming = coming
+        try:
+            for group in backend.pool.groups:
+                if group not in self._monitors:
+                    self._monitors[group] = self._shared.monitor(backend, group)
+                elif settings.health != old.health or group.settings.down != down.get(group.key):
+                    self._monitors[group].check()
+        finally:
+            self._coming = None
+            self.sessions.welcome_back(coming)
+        stay = set(backend.pool.groups)
+        for group in [each for each in self._monitors if each not in stay]:
             # Now that those added have their addresses: its clients may turn to them.
             self._dismiss(group)
         self._settled = settings
