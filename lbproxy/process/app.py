@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from socket import SocketType
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lbproxy import __version__, form
 from lbproxy.balance.group import Group
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from lbproxy.checks.secure import Secure
 
 log = logging.getLogger(__name__)
+
+_QUIET: Final = 1.0
+"""Seconds after which a client's silence is taken for the end of an exchange, at a stop: Kubernetes' own goal is that
+99 % of the calls of its API take no longer."""
+_LOOK: Final = 0.1
+"""Seconds between two looks for such ones."""
 
 
 class App:
@@ -201,14 +207,29 @@ class App:
         return sum_up(proxy.rebalance(dry_run=dry_run) for proxy in self._proxies.named.values())
 
     async def stop(self, timeout: float) -> None:
-        """Stop accepting, let connections end for at most `timeout` seconds, then cut what is left."""
+        """Serve on until nobody is in the middle of an exchange, for at most `timeout` seconds; then cut what is left.
+
+        The port is the last thing to go: nobody may take over, and until then new clients are served.
+        """
         if self._stopped:
             return
+        if timeout:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._exchanged()
         for proxy in self._proxies.all():
             for address in list(proxy.listeners):
                 proxy.close_listener(address)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._limit.emptied(), timeout)
         self._stopped = True
         self._proxies.close(SHUTDOWN)
         await self._tasks.cancel()
+
+    async def _exchanged(self) -> None:
+        """Close what is quiet, until no connection is open."""
+        while self._limit.open:
+            for session in list(self._proxies.sessions()):
+                link = session.link
+                if link is not None and link.at_rest(_QUIET):
+                    session.cut(SHUTDOWN)
+            if self._limit.open:
+                await asyncio.sleep(_LOOK)

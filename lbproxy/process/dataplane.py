@@ -48,4 +48,4 @@ class DataPlane(Protocol):
         """Close quiet surplus connections once, or only count them; returns how many, by server name."""
 
     async def stop(self, timeout: float) -> None:
-        """Stop accepting, let connections end for at most `timeout` seconds, then cut what is left."""
+        """Serve on until no exchange is under way, for at most `timeout` seconds, then cut what is left."""

@@ -187,31 +187,25 @@ def test_a_killed_worker_is_replaced_and_the_port_never_refuses(echoes: list[Ech
         assert daemon.log.count("its connections are lost") == 2
 
 
-def test_a_stop_lets_the_connections_of_every_worker_end(echoes: list[Echo]) -> None:
-    """Meanwhile the status is still to be had; then no process is left."""
+def test_a_stop_lets_the_exchanges_of_every_worker_end(echoes: list[Echo]) -> None:
+    """Meanwhile new clients are served and the status is still to be had; then no process is left."""
     with Daemon({**one_proxy(echoes), "workers": 2, "shutdown_timeout": "1h"}) as daemon, connected(daemon) as clients:
         pids = workers(daemon)
         with connect(daemon.port) as last:
             receive_line(last)
+
+            def exchange() -> bool:
+                last.sendall(b"still there?")
+                return receive(last, 12) == b"still there?"
+
             daemon.send(signal.SIGTERM)
-            until(lambda: _refuses(daemon.port), "nobody accepts any more")
-            assert len(daemon.conns()) == len(clients) + 1
-            for client in clients:
-                client.close()
-            until(lambda: len(daemon.conns()) == 1)
-            last.sendall(b"still there?")
-            assert receive(last, 12) == b"still there?"
+            until(lambda: exchange() and len(daemon.conns()) == 1, "the quiet ones are cut")
+            assert greeting(daemon.port)
+            assert exchange()
+        assert clients
         assert daemon.process.wait(WAIT) == 0
         assert not [pid for pid in pids if alive(pid)]
         daemon.assert_clean_log()
-
-
-def _refuses(port: int) -> bool:
-    try:
-        connect(port).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_second_signal_cuts_the_connections_of_every_worker(echoes: list[Echo]) -> None:
@@ -219,7 +213,7 @@ def test_a_second_signal_cuts_the_connections_of_every_worker(echoes: list[Echo]
     with Daemon({**one_proxy(echoes), "workers": 2, "shutdown_timeout": "1h"}) as daemon:
         with connected(daemon) as clients:
             daemon.send(signal.SIGTERM)
-            until(lambda: _refuses(daemon.port))
+            until(lambda: "stopping" in daemon.log)
             daemon.send(signal.SIGTERM)
             for client in clients:
                 with pytest.raises(ConnectionResetError):
