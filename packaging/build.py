@@ -70,6 +70,8 @@ def main() -> None:
     args = parser.parse_args()
     args.target.mkdir(parents=True, exist_ok=True)
     python = args.python.resolve()
+    if python.parent != Path("/usr/bin"):
+        parser.error(f"{python} belongs to no package of the system: nothing could depend on it")
     root, wheel = args.staged, None
     if root is None:
         wheel = build(python)

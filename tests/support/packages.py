@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 import yaml
@@ -26,16 +26,26 @@ _STAGED = _SOURCES / f"build/packaging/{_TAG}-root"
 _VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 
 
+def _lacks(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have everything: {what}")
+    pytest.skip(what)
+
+
 class Packages:
     """Packages of the staged tree: of its own version, and of others."""
 
     def __init__(self, directory: Path) -> None:
         if not _STAGED.is_dir():
-            lacks = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-            lacks("the package is not built: make deb")
+            _lacks("the package is not built: make packages")
         self.directory = directory
         self._packed: dict[tuple[str, str], str] = {}
         self.version = self._find(_STAGED)
+
+    def bundle(self) -> Path:
+        """Return the archive for an installation without a network."""
+        found = list(_SOURCES.glob(f"dist/lbproxy-{self.version}-{_TAG}-*.tar.gz"))
+        return found[0] if found else _lacks("the bundle is not built: make packages")
 
     def pack(self, kind: str, version: str = "") -> str:
         """Return the path inside of a box of a package; with another version, of the same tree otherwise."""
@@ -75,7 +85,7 @@ class Packaged(Unit):
     def __init__(self, packages: Packages, bundle: bool = False) -> None:
         binds = {packages.directory: "/srv/packages"}
         if bundle:
-            binds[next(_SOURCES.glob(f"dist/lbproxy-{packages.version}-{_TAG}-*.tar.gz"))] = "/srv/bundle.tar.gz"
+            binds[packages.bundle()] = "/srv/bundle.tar.gz"
         super().__init__(binds=binds, root=ROOT)
 
     def __enter__(self) -> Self:
