@@ -37,10 +37,16 @@ class PipePool:
         self._spare: list[Pipe | None] = [None] * _SPARE
         """Of fixed length: one that grew and shrank would be reallocated twice for each turn of bulk."""
         self._count = 0
+        self._lent = 0
+        self.most = 1 << 30
+        """Pipes that may be lent at a time, so that what stalls does not use up the descriptors of all others."""
 
     def borrow(self) -> Pipe | None:
-        """Return an empty pipe, or None when the process or the system has no descriptor left for one."""
+        """Return an empty pipe, or None when there are `most` already, or no descriptor is left for one."""
+        if self._lent >= self.most:
+            return None
         if self._count:
+            self._lent += 1
             self._count -= 1
             return self._spare[self._count]
         try:
@@ -51,10 +57,12 @@ class PipePool:
             size = fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, SIZE)
         except OSError:
             size = fcntl.fcntl(write_fd, fcntl.F_GETPIPE_SZ)
+        self._lent += 1
         return Pipe(read_fd, write_fd, size)
 
     def give_back(self, pipe: Pipe) -> None:
         """Take a pipe back, and keep it if it is empty, of full size, and not one too many."""
+        self._lent -= 1
         if pipe.held or pipe.size < SIZE or self._count == _SPARE:
             pipe.close()
         else:
@@ -64,6 +72,7 @@ class PipePool:
     def close(self) -> None:
         """Close every spare pipe: at the end, or when descriptors run short."""
         while self._count:
-            pipe = self.borrow()
+            self._count -= 1
+            pipe = self._spare[self._count]
             if pipe is not None:
                 pipe.close()

@@ -67,6 +67,7 @@ class App:
         self._config = config
         self._sockets = dict(inherited.listeners)  # those that listen, and are no proxy's yet
         self._limit = ConnectionLimit(0)  # `prepare` finds out
+        self._pipes = poller.pipes
         self._proxies = Proxies(Shared(poller, self._limit, self._monitor, self._unkept))
         self.handover = Custody(self._proxies, poller, inherited, store)
         self._absent = Absent(self._arrived) if binds else None
@@ -94,7 +95,7 @@ class App:
         )
         self._bind(config, patience)
         self._stopped = False
-        self._limit.measure()
+        self._limit.measure(self._pipes)
         for name, settings in config.proxies.items():
             self._proxies.open(name, settings, node_id(config))
         self.handover.prepare(self._limit.limit)

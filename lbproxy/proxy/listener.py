@@ -13,6 +13,7 @@ from socket import SocketType
 from typing import Final
 
 from lbproxy.net.contract import Socket, SocketAddress
+from lbproxy.net.pipes import PipePool
 from lbproxy.net.poller import IN, Handler, Poller
 from lbproxy.net.reasons import SHORTAGE, reason
 from lbproxy.net.syscalls import accept
@@ -24,6 +25,8 @@ _PAUSE: Final = 0.1
 """Seconds between two tries while nothing can be accepted: an accept that fails at once would otherwise spin."""
 _WARN_EVERY: Final = 60.0
 _FDS_PER_CONNECTION: Final = 2
+_FREE_PER_PIPE: Final = 16
+"""A download that stalls holds a pipe, of two descriptors: as many as that may, and others are copied."""
 BURST: Final = 16
 """Connections accepted in a turn. With one at a time, what runs behind the proxy is woken for each of them; with too
 many, those that are open wait."""
@@ -43,12 +46,14 @@ class ConnectionLimit:
         self._waiting: list[Listener] = []
         self._warned_at = -_WARN_EVERY
 
-    def measure(self) -> None:
-        """Allow for what RLIMIT_NOFILE leaves beyond what is open now."""
+    def measure(self, pipes: PipePool) -> None:
+        """Allow for what RLIMIT_NOFILE leaves beyond what is open now, with an eighth of it for pipes."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = len(list(Path("/proc/self/fd").iterdir()))
         reserve = max(8, min(256, soft // 16))
-        self.limit = max(1, (soft - used - reserve) // _FDS_PER_CONNECTION)
+        free = soft - used - reserve
+        pipes.most = max(4, free // _FREE_PER_PIPE)
+        self.limit = max(1, (free - 2 * pipes.most) // _FDS_PER_CONNECTION)
 
     def full(self) -> bool:
         """Whether no more connection can be afforded."""

@@ -16,6 +16,7 @@ from lbproxy.config.model import Address
 from lbproxy.errors import BindError
 from lbproxy.net import sockets as socks
 from lbproxy.net import syscalls
+from lbproxy.net.pipes import PipePool
 from lbproxy.proxy import listener as listeners
 from lbproxy.proxy.listener import ConnectionLimit, Listener
 from tests.support.need import need
@@ -232,9 +233,9 @@ def test_the_gate_leaves_descriptors_for_the_rest_of_the_process() -> None:
     limit, least = ConnectionLimit(0), ConnectionLimit(0)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, hard))
-        limit.measure()
+        limit.measure(PipePool())
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
-        least.measure()
+        least.measure(PipePool())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert 20 <= limit.limit <= 26

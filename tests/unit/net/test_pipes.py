@@ -105,3 +105,17 @@ def test_close_empties_the_pool(pool: PipePool) -> None:
     assert other is not None
     assert other is not pipe
     pool.give_back(other)
+
+
+def test_no_more_are_lent_than_may_be(pool: PipePool) -> None:
+    """What stalls must not use up the descriptors of checks, status and new clients; the rest is copied."""
+    pool.most = 2
+    lent = [pool.borrow() for _ in range(3)]
+    assert [pipe is not None for pipe in lent] == [True, True, False]
+    assert lent[0] is not None
+    pool.give_back(lent[0])
+    again = pool.borrow()
+    assert again is not None
+    for pipe in (again, lent[1]):
+        assert pipe is not None
+        pool.give_back(pipe)
