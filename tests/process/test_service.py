@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 
 import pytest
 import trustme
 
-from lbproxy.config.model import DEFAULT_CONTROL
 from lbproxy.handover.steps import Step
 from tests.support import builds
 from tests.support.box import UNITS, Service
@@ -226,13 +224,12 @@ def test_a_file_that_is_broken_at_a_restart_is_not_the_end(streams: Numbered) ->
 
 @pytest.mark.parametrize("how", ["restart", "crash"])
 def test_a_file_that_cannot_be_applied_at_a_restart_is_not_the_end(streams: Numbered, how: str) -> None:
-    """As one that is broken: what was in force goes on, and why can be seen; an address, a CA, the control socket."""
+    """As one that is broken: what was in force goes on, and why can be seen; without a control socket all goes on."""
     config = one_proxy([streams.address])
     proxy = config["proxies"]["p"]
     bad = {
         "ca_file /etc/passwd": {"proxies": {"p": {**proxy, "health": {"ca_file": "/etc/passwd"}}}},
         "cannot listen on 192.0.2.1:1": {"proxies": {"p": {**proxy, "listen": ["192.0.2.1:1"]}}},
-        "control /proc/x/c.sock": {**config, "control": "/proc/x/c.sock"},
     }
     with Service(config) as service:
         streams.open(port_of(service), steady=5)
@@ -241,10 +238,13 @@ def test_a_file_that_cannot_be_applied_at_a_restart_is_not_the_end(streams: Numb
             service.rewrite(each)
             service.systemctl("restart") if how == "restart" else service.kill("KILL")
             streams.progress()
-            said = service.lbproxy("--control", DEFAULT_CONTROL, "status", "--json").stdout
-            seen = json.loads(said)["config"]
+            seen = service.status()["config"]
             assert not seen["last_reload_successful"]
             assert why in seen["last_reload_error"]
+        service.rewrite({**config, "control": "/proc/x/c.sock"})
+        service.systemctl("restart") if how == "restart" else service.kill("KILL")
+        streams.progress()
+        assert "control /proc/x/c.sock: the directory /proc does not exist; no command is answered" in service.log()
         assert_all_intact(streams.finish(), 5)
 
 
