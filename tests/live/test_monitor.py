@@ -109,6 +109,38 @@ def test_a_name_that_was_not_known_is_looked_up_by_and_by() -> None:
     run(test, service)
 
 
+def test_each_address_has_a_check_of_its_own() -> None:
+    """One begins with each that comes, and ends with each that goes."""
+    dead = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as alive:
+        service = Service("api.invalid", 1, TCP)
+        endpoints = [(socket.AF_INET, ("127.0.0.1", port)) for port in (alive.getsockname()[1], dead)]
+
+        async def test() -> None:
+            monitor = Monitor(service.tasks, service.backend, service.group, {})
+            monitor.found(endpoints)
+            members = service.group.members
+            await until(lambda: [each.health.state for each in members] == [State.UP, State.DOWN])
+            monitor.found(endpoints[:1])
+            await asyncio.sleep(0)
+            assert len(asyncio.all_tasks()) == 3  # this one, the look-ups, and one check
+            monitor.stop()
+            await until(lambda: len(asyncio.all_tasks()) == 1)
+
+        run(test, service)
+
+
+def test_a_server_without_checks_is_up_from_the_first_moment() -> None:
+    """And says that no failure was seen, not that it is checked no more."""
+    service = Service("127.0.0.1", 7)
+
+    async def test() -> None:
+        await service.monitored()
+        assert service.server.state()[:2] == (State.UP, "no failure seen yet")
+
+    run(test, service)
+
+
 def test_checks_begin_change_and_end_with_the_settings() -> None:
     """Without them what they said is forgotten; a new kind of them has to make up its own mind."""
     port = free_port()

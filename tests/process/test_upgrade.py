@@ -20,8 +20,9 @@ from lbproxy.handover.steps import Side, Step
 from lbproxy.status import client
 from lbproxy.status.control import PATH_LIMIT
 from tests.support import builds
-from tests.support.clients import connect, receive, receive_all, receive_line
+from tests.support.clients import connect, flood, receive, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
+from tests.support.named import Named
 from tests.support.need import need
 from tests.support.ports import free_port
 from tests.support.servers import Echo, Hung
@@ -132,6 +133,34 @@ def test_the_old_process_serves_on_if_the_new_one_fails(
         streams.progress()
         report = streams.finish()
         assert (report.cut, report.wrong) == ([], [])
+
+
+class NamedUpgradable(Named, Upgradable):
+    """One whose names are its own."""
+
+
+def test_connections_to_the_addresses_of_a_name_go_on_while_it_does_not_resolve() -> None:
+    """An upgrade in an outage of the name server: every stream belongs to where it goes, and clients find the same."""
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(Echo("one", "127.0.0.11"))
+        two = stack.enter_context(Echo("two", "127.0.0.12", one.port))
+        named = f"api.test:{one.port}"
+        hosts = dict.fromkeys(("127.0.0.11", "127.0.0.12"), "api.test")
+        daemon = stack.enter_context(NamedUpgradable(one_proxy([named]), hosts))
+        clients = {receive_line(each): each for each in (stack.enter_context(connect(daemon.port)) for _ in range(2))}
+        daemon.write({"127.0.0.1": "localhost"})
+        daemon.install("9.9.9")
+        daemon.upgrade()
+        server = daemon.servers()[named]
+        assert (server["state"], server["connections"]) == ("up", 2)
+        for name, client in clients.items():
+            client.sendall(name.encode())
+            assert receive(client, 3) == name.encode()
+        assert set(flood(daemon.port, 10).answers) == {"one", "two"}
+        two.stop()
+        with pytest.raises(ConnectionResetError):
+            receive_line(clients["two"])
+        assert set(flood(daemon.port, 10).answers) == {"one"}
 
 
 NEW = [step for step in Step if step.side is Side.NEW]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from lbproxy.balance.group import Group
 from lbproxy.balance.pool import Pool
+from lbproxy.balance.server import Endpoint
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.inherit import Inherited, adopt, from_fds
 from lbproxy.handover.keeper import CONFIG, MARKS, QUEUE
 from lbproxy.handover.marks import SLOT, Marks
 from lbproxy.handover.parcel import Parcel, memfd
+from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import Proxy, Shared
 from tests.support.need import need
@@ -193,3 +196,80 @@ def test_one_to_a_server_that_is_no_longer_configured_may_drain(node: Node, benc
     for item in bench.poller.timers.expire(bench.poller.now + 10):
         item.due(bench.poller.now + 10)
     assert (ended(client), ended(server)) == ("rst", "rst")
+
+
+class Named(Node):
+    """A node whose server is a name, in front of two listening sockets on addresses of the loopback net."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.one = bench.listen()
+        port = self.one.getsockname()[1]
+        self.two = bench.keep(socket.create_server(("127.0.0.2", port)))
+        self.named = ServerConfig(name="api", address=Address("api.test", port))
+        pool = Pool(ProxyConfig(listen=(), servers=(self.named,), drain_timeout=5.0), "node", 0.0)
+        shared = Shared(bench.poller, ConnectionLimit(100), Lookout)
+        self.proxies["q"] = Proxy("q", ProxyConfig(listen=(), servers=(self.named,), drain_timeout=5.0), pool, shared)
+        self.group = pool.groups[0]
+
+    def endpoint(self, sock: socket.socket) -> Endpoint:
+        return socket.AF_INET, sock.getsockname()
+
+    def to(self, sock: socket.socket) -> tuple[Parcel, socket.socket]:
+        """Return the parcel of a connection to that one, and its client."""
+        client, near = self.bench.pair()
+        with socket.create_connection(sock.getsockname()) as server:
+            server.setblocking(False)
+            slot, serial = self.marks.take()
+            parcel = Parcel(client_fd=dup(near), server_fd=dup(server), proxy="q", peer=("127.0.0.1", 5), born=-90.0,
+                            server=self.group.key, slot=slot, serial=serial)  # fmt: skip
+        return parcel, client
+
+    def counts(self) -> dict[str, int]:
+        """Return how many connections each member has, by address."""
+        return {server.place: server.connections for server in self.group.members}
+
+
+class Lookout(Unwatched):
+    """Who looks after a name that nobody knows, and hears of its addresses."""
+
+    def __init__(self, backend: Backend, group: Group) -> None:
+        self._backend = backend
+        self._group = group
+
+    def found(self, answer: Sequence[Endpoint]) -> None:
+        """Pass it on."""
+        self._backend.resolved(self._group, answer, 0.0)
+
+
+@pytest.fixture
+def named(bench: Bench) -> Iterator[Named]:
+    """Make a node and clear it away."""
+    made = Named(bench)
+    yield made
+    made.close()
+
+
+def test_a_connection_belongs_to_the_address_that_it_is_connected_to(named: Named) -> None:
+    """What happens to one address of a name concerns its connections, after an upgrade too."""
+    named.proxies["q"].backend.resolved(named.group, [named.endpoint(each) for each in (named.one, named.two)], 0.0)
+    named.adopt(*(named.to(each)[0] for each in (named.two, named.one, named.two)))
+    assert named.counts() == {"127.0.0.1": 1, "127.0.0.2": 2}
+
+
+def test_one_to_an_address_that_its_name_has_no_more_may_drain(named: Named, bench: Bench) -> None:
+    """It is shown and counted under the name as long as it lasts."""
+    named.proxies["q"].backend.resolved(named.group, [named.endpoint(named.two)], 0.0)
+    (stays, staying), (goes, going) = named.to(named.two), named.to(named.one)
+    named.adopt(stays, goes)
+    assert named.counts() == {"127.0.0.2": 1}
+    assert named.group.counts.connections == 2
+    for item in bench.poller.timers.expire(bench.poller.now + 10):
+        item.due(bench.poller.now + 10)
+    assert (ended(staying), ended(going)) == ("open", "rst")
+
+
+def test_a_name_that_is_not_known_leads_to_where_its_connections_are(named: Named) -> None:
+    """An upgrade while no name server answers: the last known addresses are those."""
+    named.adopt(*(named.to(each)[0] for each in (named.one, named.two, named.one)))
+    assert named.counts() == {"127.0.0.1": 2, "127.0.0.2": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -123,3 +124,23 @@ def test_the_time_to_the_first_byte_counts_from_a_whole_clienthello(scene: Scene
     assert sum(server.counts.first_byte_seconds.counts) == 0
     scene.backend.answered(server, 3.5, 4.0)
     assert sum(server.counts.first_byte_seconds.counts) == 1
+
+
+def test_who_hears_of_names_hears_only_of_changes(scene: Scene) -> None:
+    """An answer like the last one is none, and an empty one says nothing."""
+    told: list[tuple[int, int]] = []
+    backend = scene.backend
+    backend.on_resolved = lambda came, gone: told.append((len(came), len(gone)))
+    group = backend.pool.groups[0]
+    here, there = group.members[0].endpoint, (socket.AF_INET, ("10.0.0.9", 1))
+    assert here is not None
+    for answer in ([here], [], [here, there], [there, here], [there]):
+        backend.resolved(group, answer, 1.0)
+    assert told == [(1, 0), (0, 1)]
+
+
+def test_a_client_without_a_server_hurries_the_names_that_are_not_known(scene: Scene) -> None:
+    """And nothing else: a server that is full or drained is no reason to ask."""
+    scene.servers[1].endpoint = None
+    scene.backend.nobody()
+    assert scene.failed == ["s1"]
