@@ -64,7 +64,8 @@ def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
 def connection_views(backend: Backend, sessions: Sessions, now: float) -> Iterator[ConnectionView]:
     """Yield the open connections of a proxy, oldest first; any may end meanwhile."""
     name = backend.name
-    return (_connection_view(name, each, now) for each in sorted(sessions, key=lambda each: each.born))
+    for each in sorted(sessions, key=lambda each: each.born):  # a generator expression is a list when compiled
+        yield _connection_view(name, each, now)
 
 
 def _connection_view(proxy: str, session: Session, now: float) -> ConnectionView:
