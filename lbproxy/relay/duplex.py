@@ -10,10 +10,10 @@ A TCP connection is two streams. Each of them is in one of these states here:
 
 and moves by these events, seen by whoever does the I/O:
 
-    EOF       a read returned nothing
-    EMPTY     all that was read has been written
-    WRITE_REFUSED      a write was refused
-    FAILED    a read was refused
+    EOF              a read returned nothing
+    EMPTY            all that was read has been written
+    WRITE_REFUSED    a write was refused
+    FAILED           a read was refused
 
 A direction that is SHUT leaves the other one alone: a client that sends FIN after its request still gets the answer.
 A BROKEN direction leaves the other one open for as long as that brings bytes, since a server that answers early and
