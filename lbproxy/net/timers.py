@@ -80,8 +80,7 @@ class TimerWheel:
     def expire(self, now: float) -> list[Timer]:
         """Take out and return the timers whose time has come."""
         expired: list[Timer] = []
-        last = int(now * _PER_SECOND)
-        while self._ticks and self._ticks[0] <= last:
+        while self._ticks and self._ticks[0] * TICK <= now:
             for timer in self._slots.pop(heappop(self._ticks)):
                 timer.slot = 0
                 expired.append(timer)

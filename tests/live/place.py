@@ -11,7 +11,7 @@ from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.net import sockets as socks
-from lbproxy.net.timers import NEVER, TICK
+from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxy import Proxy, Shared
@@ -96,7 +96,7 @@ class Place:
         timers, now = self.bench.poller.timers, self.bench.poller.now
         while timers.next() <= now + seconds:
             at = timers.next()
-            for item in timers.expire(at + TICK / 2):  # a tick times its length may come out just below itself
+            for item in timers.expire(at):
                 when = item.due(at)
                 if when < NEVER:
                     timers.put(item, when, at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lbproxy.net.timers import NEVER, TICK, Timer, TimerWheel
@@ -44,6 +44,16 @@ def test_the_rounding_is_a_tick_for_the_near_and_at_most_a_tenth_for_the_far(now
     wheel.put(Item(), now + after, now)
     late = wheel.next() - (now + after)
     assert -1e-9 < late <= max(TICK, 1.0 if after > 10 else 0.0) + 1e-9
+
+
+@given(TIMES)
+@example(0.285)
+def test_what_is_next_comes_when_that_time_has_come(when: float) -> None:
+    """Whatever the last bit of the time says, or the loop is woken for it again and again."""
+    wheel = TimerWheel()
+    item = Item()
+    wheel.put(item, when, when)
+    assert wheel.expire(wheel.next()) == [item]
 
 
 @given(st.lists(TIMES, min_size=1, max_size=10))
