@@ -58,6 +58,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, session: object) -> bool:
+        return session in self._open
+
     def __iter__(self) -> Iterator[Session]:
         """Yield those that are open now, of which any may end meanwhile."""
         return iter(list(self._open))

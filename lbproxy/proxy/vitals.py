@@ -13,7 +13,7 @@ is asked more often than before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from lbproxy.net.contract import Socket
@@ -23,7 +23,6 @@ from lbproxy.net.timers import NEVER, Timer
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.phases import LINKED
 from lbproxy.proxy.session import Session
-from lbproxy.proxy.sessions import Sessions
 
 _LOOK: Final = 0.5
 """Seconds between two looks at some of the connections."""
@@ -38,7 +37,9 @@ class Vitals(Timer):
 
     __slots__ = ("_backend", "_left", "_poller", "_serving", "_sessions")
 
-    def __init__(self, poller: Poller, backend: Backend, sessions: Sessions, serving: Callable[[], bool]) -> None:
+    def __init__(
+        self, poller: Poller, backend: Backend, sessions: Collection[Session], serving: Callable[[], bool]
+    ) -> None:
         super().__init__()
         self._poller = poller
         self._backend = backend

@@ -18,7 +18,7 @@ def test_nobody_is_hurried_while_all_is_well(bench: Bench) -> None:
     story = Story(bench, first_byte_timeout=0.0).begin()
     story.accept(0).send(b"x")
     story.loop.until(lambda: story.session.link)
-    looking = Vitals(bench.poller, story.scene.backend, [story.session], lambda: True)  # type: ignore[arg-type]
+    looking = Vitals(bench.poller, story.scene.backend, [story.session], lambda: True)
     assert looking.due(5.0) > 5.0
     assert story.scene.failed == []
     story.session.cut("end of the test")
@@ -28,7 +28,7 @@ def test_without_connections_it_waits_and_without_listeners_it_ends(bench: Bench
     """A proxy that was removed and has ended its connections leaves no timer behind."""
     story = Story(bench).begin()
     for serving, when in ((True, 5.0 + vitals._LOOK), (False, NEVER)):
-        looking = Vitals(bench.poller, story.scene.backend, [], lambda serving=serving: serving)  # type: ignore[arg-type, misc]
+        looking = Vitals(bench.poller, story.scene.backend, [], lambda serving=serving: serving)  # type: ignore[misc]
         assert looking.due(5.0) == when
     story.session.cut("end of the test")
 
@@ -37,7 +37,7 @@ def test_each_connection_has_its_turn(bench: Bench) -> None:
     """However many there are, a look costs the same, and none is left out for long."""
     story = Story(bench).begin()
     many = [story.session] * (2 * vitals._SOME + 1)
-    looking = Vitals(bench.poller, story.scene.backend, many, lambda: True)  # type: ignore[arg-type]
+    looking = Vitals(bench.poller, story.scene.backend, many, lambda: True)
     left = []
     for now in range(4):
         looking.due(float(now))
