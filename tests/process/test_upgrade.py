@@ -65,7 +65,7 @@ class Upgradable(Daemon):
         return 0
 
     def _close(self, show: bool) -> None:
-        pid = self.serving()
+        pid = self.serving() if self.file.exists() else 0  # it may never have been prepared
         if pid and pid != self.process.pid:
             os.kill(pid, signal.SIGTERM)
             until(lambda: not Path(f"/proc/{pid}/exe").exists(), "the last process has ended")  # a zombie has no exe

@@ -81,6 +81,14 @@ def _has_ipv6() -> bool:
 
 
 @functools.cache
+def _has_name() -> bool:
+    try:
+        return bool(socket.gethostbyname(socket.gethostname()))
+    except OSError:
+        return False
+
+
+@functools.cache
 def _has_terminals() -> bool:
     try:
         ours, theirs = os.openpty()
@@ -93,6 +101,7 @@ def _has_terminals() -> bool:
 
 RIGHTS: dict[str, tuple[Callable[[], bool], str]] = {
     "box": (_works("bash", BOX, "can"), "a systemd of one's own needs root, overlayfs and cgroup2"),
+    "hostname": (_has_name, "this machine's own name does not resolve"),
     "ipv6": (_has_ipv6, "there is no IPv6 on the loopback interface"),
     "mounts": (_works("unshare", "--mount", "mount", "--bind", "/", "/"), "mounts need root (CAP_SYS_ADMIN)"),
     "netns": (_works("unshare", "--net", "true"), "network namespaces need root (CAP_SYS_ADMIN)"),
