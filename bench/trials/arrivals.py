@@ -57,7 +57,7 @@ def reset_after_hello(scene: Scene) -> Result:
 
 
 def unauthorized(scene: Scene) -> Result:
-    """/readyz of one asks for a login: it is alive."""
+    """/readyz of one asks for a login: it is alive and keeps what it has, and new ones go to those that say ready."""
     held = scene.clients.hold(12)
     for path in ("readyz", "healthz"):
         scene.masters[BAD].set(**{path: [401, "Unauthorized"]})

@@ -38,8 +38,9 @@ BAD = "m2"
 def results(request: pytest.FixtureRequest, certs: Certs) -> dict[str, Future[Result]]:
     """Run the trials."""
     need("netns", "ip")
+    asking = test_the_rules_of_a_trial_are_kept.__name__
     wanted = {item.callspec.params["trial"].name for item in request.session.items
-              if isinstance(item, pytest.Function) and "results" in item.fixturenames}  # fmt: skip
+              if isinstance(item, pytest.Function) and item.originalname == asking}  # fmt: skip
 
     def run(trial: Trial) -> Result:
         with Scene("lbproxy", certs, RATE, trial.plain, trial.settings) as scene:

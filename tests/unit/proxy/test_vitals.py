@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy import vitals
 from lbproxy.proxy.vitals import Vitals
 from tests.unit.proxy.story import Story
 from tests.unit.relay.hand import Bench
-
-pytestmark = pytest.mark.plain  # lists stand for the sessions of a proxy
 
 
 def test_nobody_is_hurried_while_all_is_well(bench: Bench) -> None:
