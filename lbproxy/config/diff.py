@@ -96,6 +96,10 @@ class Plan:
     settings: tuple[Setting, ...]
     restart_needed: tuple[Setting, ...]
 
+    def __bool__(self) -> bool:
+        """Whether anything changes."""
+        return bool(self.proxies or self.moved or self.settings or self.restart_needed)
+
     def lines(self) -> list[str]:
         """Return every change in words, a line each, or the one line `no change`."""
         lines = [line for proxy in self.proxies for line in proxy.lines()]

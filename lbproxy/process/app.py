@@ -131,7 +131,8 @@ class App:
         self._listen(config)
         self._proxies.keep(config.proxies)
         self._config = config
-        self._generation += 1
+        if plan:
+            self._generation += 1
         return [*plan.lines(), *absent]
 
     def _bind(self, config: Config, patience: Patience = Patience.NONE) -> list[str]:

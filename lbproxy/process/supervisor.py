@@ -120,7 +120,8 @@ class Supervisor:
         await rehearse(config)
         opened, absent = self._absent.bind(listens(config), self._listeners)
         self._config = config
-        self._generation += 1
+        if plan:
+            self._generation += 1
         self._listeners.update(opened)
         closed = [self._listeners.pop(address) for address in self._listeners.keys() - listens(config)]
         servers = [server for proxy in config.proxies.values() for server in proxy.servers]

@@ -69,7 +69,7 @@ class ReloadView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The whole process. `generation` grows by one with each configuration applied, from 1."""
+    """The whole process. `generation` grows by one with each change of the configuration, from 1."""
 
     version: str
     form: str

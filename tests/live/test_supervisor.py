@@ -125,7 +125,8 @@ def test_a_reload_reaches_every_worker(echoes: list[Echo]) -> None:
             refused = {"listen": ["{}:{}".format(*others.getsockname())], "servers": [a.address]}
             daemon.rewrite({**config, "proxies": {**config["proxies"], "r": refused}})
             assert not daemon.call("reload")["applied"]
-        assert list(daemon.status()["proxies"]) == ["q", "p"]
+        assert daemon.reload(config) == ["no change"]
+        assert (daemon.status()["generation"], list(daemon.status()["proxies"])) == (2, ["q", "p"])
         del config["proxies"]["q"]
         config["proxies"]["p"]["listen"].pop()
         daemon.reload(config)

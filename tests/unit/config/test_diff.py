@@ -198,7 +198,7 @@ def test_a_plan_names_every_difference_and_no_other(data: st.DataObject) -> None
     assert covered((*plan.settings, *plan.restart_needed)) == {
         key for key in flat(old) | flat(new) if flat(old).get(key) != flat(new).get(key)
     }
-    assert (plan.lines() == ["no change"]) == (plan == NOTHING)
+    assert (plan.lines() == ["no change"]) == (plan == NOTHING) == (not plan)
 
 
 def flat(value: Config | ProxyConfig) -> dict[str, Any]:
