@@ -57,7 +57,7 @@ class FirstByte(Handler):
         self._spoke_at = NEVER
         """When the server at hand was sent a whole ClientHello, NEVER before."""
         self.sent = 0
-        """Bytes, to the server at hand."""
+        """Bytes of the client's, to the server at hand; below 0 while the preface is not there."""
 
     def _clienthello_sent(self) -> None:
         """Called when the server at hand has been sent a whole ClientHello, so that an answer is due."""
@@ -103,7 +103,7 @@ class FirstByte(Handler):
         self._server = server
         self._server_fd = fd
         self._poller.reassign(fd, self)
-        self.sent = 0
+        self.sent = -len(preface)
         if (preface or self._flight) and not self._say(preface + self._flight, self._complete, events):
             return
         if events & (IN | HANGUP):

@@ -179,6 +179,7 @@ class Search(FirstByte, Dialler):
             seeker.phase = TABLE[seeker.phase | CONNECTED]
             self._offer(attempt.sock, preface, events)
         else:
+            self.sent = -len(preface)
             self._go_through(attempt.sock, preface, b"", events)
 
     def unreachable(self, why: str) -> None:

@@ -53,12 +53,12 @@ class Session(Seeker):
         self.thaw(b"", _NOTHING)
 
     def bytes_moved(self) -> tuple[int, int]:
-        """Return the bytes that went to the server and to the client."""
+        """Return the client's bytes that went to the server, and the bytes that went to the client."""
         link = self.link
         if link is not None:
-            return link.up.moved, link.down.moved
+            return max(link.up.moved, 0), link.down.moved
         search = self._search
-        return search.sent if search is not None else 0, 0
+        return max(search.sent, 0) if search is not None else 0, 0
 
     def due(self, now: float) -> float:
         """Look after timeouts; returns when to be called again."""
@@ -174,7 +174,7 @@ class Session(Seeker):
                 self.backend.saw(server, VANISHED, "acknowledges nothing any more", now)
             elif reason in (SERVER_FIN, SERVER_RST) and link.first_fin != CLIENT_FIN:
                 said_nothing = CLOSED_AT_ONCE if now - self.born <= SILENT_CLIENT else CLOSED_PATIENTLY
-                seen = OTHER_REFUSED if link.up.moved else said_nothing
+                seen = OTHER_REFUSED if link.up.moved > 0 else said_nothing
                 self.backend.saw(server, seen, "ended a connection before its first byte", now, f"early_{reason}")
         self._over(reason, "")
 

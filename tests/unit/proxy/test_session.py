@@ -141,6 +141,20 @@ def test_a_server_that_ends_a_relayed_connection_without_a_byte_is_blamed(bench:
     assert story.scene.states() == [State.DOWN, State.UP]
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_client_that_says_nothing_has_said_nothing_behind_a_proxy_header(bench: Bench, version: str) -> None:
+    """A server that loses patience with it is not to blame, and the header is no byte of the client's."""
+    story, server = linked(bench, proxy_protocol=version)
+    story.loop.until(lambda: take(server))
+    assert story.session.bytes_moved() == (0, 0)
+    story.session.born -= 60
+    server.close()
+    story.loop.until(lambda: ended(story.client) == "fin")
+    story.client.close()
+    story.loop.until(lambda: story.ends)
+    assert (story.servers[0].counts.failures, story.scene.states()) == ({}, [State.UP, State.UP])
+
+
 def test_a_server_that_has_answered_may_end_what_it_likes(bench: Bench) -> None:
     """Nor is one blamed for what the client has ended first."""
     story, server = linked(bench)
