@@ -13,7 +13,8 @@ byte nothing has happened that another server could not do as well, and the sear
     LINKED_AT_REST   likewise, with the link that will go on
     ENDED            the sockets are closed, and whoever wanted to know has been told
 
-At rest nothing is done to the sockets: they may be another process's by now. The events:
+At rest nothing is done to the sockets: they may be another process's by now. Who is to cut a link then cuts it as soon
+as it goes on. The events:
 
     START       go on after a rest, and begin
     CONNECTED   a server has taken the connection

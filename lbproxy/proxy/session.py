@@ -16,7 +16,7 @@ from lbproxy.net.poller import Poller
 from lbproxy.net.tcpinfo import IN_VAIN, unanswered
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
-from lbproxy.proxy.phases import DIALLING, END, ENDED, FREEZE, HEDGING, LINK, LINKED, START, TABLE, WAITING
+from lbproxy.proxy.phases import DIALLING, END, ENDED, FREEZE, HEDGING, LINK, LINKED, LINKED_AT_REST, START, TABLE, WAITING
 from lbproxy.proxy.search import SILENT_CLIENT, Search, Seeker
 from lbproxy.relay.link import CLIENT_FIN, ERROR, SERVER_FIN, SERVER_RST, SERVER_TIMEOUT, Link
 
@@ -27,7 +27,7 @@ _NOTHING: Final = (b"", b"")
 class Session(Seeker):
     """A client's connection. It is made at rest. `on_end(session, reason, why)` is called once, at the close."""
 
-    __slots__ = ("_client_fd", "_idle_due", "_on_end", "_poller", "_search", "_silent_since", "link")
+    __slots__ = ("_client_fd", "_cut_for", "_idle_due", "_on_end", "_poller", "_search", "_silent_since", "link")
 
     def __init__(
         self,
@@ -41,6 +41,8 @@ class Session(Seeker):
         self._poller = poller
         self._on_end = on_end
         self._client_fd = client.fileno()
+        self._cut_for = ""
+        """Why it is to be cut once it goes on, if that was asked for while it stood still."""
         self._search: Search | None = None
         self._idle_due = 0.0
         """When to ask next how long it has been idle."""
@@ -109,10 +111,12 @@ class Session(Seeker):
             search.move_on(server)
 
     def cut(self, reason: str) -> None:
-        """Close both sides with a reset; not at rest, when the sockets may be another process's."""
+        """Close both sides with a reset; at rest, when the sockets may be another process's, once it goes on."""
         link = self.link
         if self.phase == LINKED and link is not None:
             link.abort(reason)
+        elif self.phase == LINKED_AT_REST:
+            self._cut_for = reason
         elif self.phase in (DIALLING, WAITING, HEDGING):
             self.failed(reason, "", abort=True)
 
@@ -143,6 +147,8 @@ class Session(Seeker):
             search.start()
             return
         link.thaw(rests)
+        if self._cut_for:
+            self.cut(self._cut_for)
         if self.phase != ENDED:
             self._poller.at(self, self._poller.now)
 

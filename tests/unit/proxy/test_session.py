@@ -69,6 +69,19 @@ def test_a_relayed_connection_outlives_a_rest(bench: Bench) -> None:
     story.session.cut("end of the test")
 
 
+def test_what_is_to_be_cut_while_it_stands_still_is_cut_as_soon_as_it_goes_on(bench: Bench) -> None:
+    """Its server was found down meanwhile; while it may be another process's, its sockets are left alone."""
+    story, server = linked(bench)
+    rest = story.session.freeze()
+    story.session.cut("server_down")
+    story.loop.settle()
+    assert (story.ends, ended(story.client), ended(server)) == ([], "open", "open")
+    story.session.thaw(*rest)
+    assert (ended(story.client), ended(server)) == ("rst", "rst")
+    assert story.ends == ["server_down"]
+    assert story.scene.idle()
+
+
 def test_a_cut_resets_both_sides(bench: Bench) -> None:
     """Whatever phase it is in, and the server is still known to whoever counts it."""
     story, server = linked(bench)
