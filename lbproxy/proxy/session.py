@@ -16,7 +16,19 @@ from lbproxy.net.poller import Poller
 from lbproxy.net.tcpinfo import IN_VAIN, unanswered
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
-from lbproxy.proxy.phases import DIALLING, END, ENDED, FREEZE, HEDGING, LINK, LINKED, LINKED_AT_REST, START, TABLE, WAITING
+from lbproxy.proxy.phases import (
+    DIALLING,
+    END,
+    ENDED,
+    FREEZE,
+    HEDGING,
+    LINK,
+    LINKED,
+    LINKED_AT_REST,
+    START,
+    TABLE,
+    WAITING,
+)
 from lbproxy.proxy.search import SILENT_CLIENT, Search, Seeker
 from lbproxy.relay.link import CLIENT_FIN, ERROR, SERVER_FIN, SERVER_RST, SERVER_TIMEOUT, Link
 
