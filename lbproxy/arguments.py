@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
-from lbproxy.config.model import DEFAULT_FILE
+from lbproxy.config.model import DEFAULT_FILE, Duration, Whole
+from lbproxy.config.scalars import read
 
 _NO_COMMAND = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
@@ -42,6 +43,27 @@ def everywhere() -> Parser:
 def takes_json(command: argparse.ArgumentParser) -> None:
     """Let the answer be asked for as JSON."""
     command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def takes_wait(command: argparse.ArgumentParser) -> None:
+    """Let it be asked for so many servers, and waited for them."""
+    takes_json(command)
+    help_servers = "1 (refused) unless each proxy has so many servers that are up; 1 with --wait"
+    command.add_argument("--servers", type=_as(Annotated[int, Whole(1, 1000)]), metavar="N", help=help_servers)
+    help_wait = "wait for them, and for the daemon, at most so long (30s, 2m)"
+    command.add_argument("--wait", type=_as(Annotated[float, Duration(0.1, 86400)]), metavar="TIME", help=help_wait)
+
+
+def _as(hint: object) -> Callable[[str], object]:
+    """Return what reads an argument as the configuration reads a value."""
+
+    def convert(text: str) -> object:
+        try:
+            return read(hint, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
 def takes_file(command: argparse.ArgumentParser) -> None:

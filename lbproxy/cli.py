@@ -24,6 +24,7 @@ from lbproxy.arguments import (
     takes_force,
     takes_json,
     takes_server,
+    takes_wait,
 )
 from lbproxy.config.model import DEFAULT_FILE
 from lbproxy.errors import LbproxyError, NoDaemonError
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add("run", _run, "run in the foreground, log to stderr")
     takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
     takes_json(add("reload", _reload, "read the configuration again; show what changed, or why it was refused"))
-    takes_json(add("status", _status, "show proxies and servers, their state and why"))
+    takes_wait(add("status", _status, "show proxies and servers, their state and why"))
     takes_json(add("conns", _conns, "show the open connections"))
     drain = add("drain", _drain, "take a server out of rotation")
     takes_server(drain)
@@ -188,11 +189,15 @@ def _reload(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from lbproxy.status.enough import ask
     from lbproxy.status.render import status_text
 
-    status = STATUS.ask(control_of(args), {})["status"]
+    wait = args.wait or 0.0
+    status, lack = ask(control_of(args), args.servers or bool(wait), wait)
     print(json.dumps(status, indent=2) if args.json else status_text(status).rstrip("\n"))
-    return OK
+    for line in lack:
+        _fail(line, REFUSED)
+    return REFUSED if lack else OK
 
 
 def _conns(args: argparse.Namespace) -> int:

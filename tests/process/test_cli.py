@@ -258,6 +258,34 @@ def test_status_shows_servers_and_their_state(daemon: Daemon) -> None:
         assert word in done.stdout
 
 
+def test_a_script_may_ask_for_so_many_servers(daemon: Daemon) -> None:
+    """Before it goes on to the next node, say; what there is is shown all the same."""
+    assert daemon.cli("status", "--servers", "2").returncode == 0
+    done = daemon.cli("status", "--servers", "3")
+    assert (done.returncode, only_line(done.stderr)) == (1, "lbproxy: p: 2 of 2 servers up, 3 wanted")
+    assert "m1" in done.stdout
+    done = daemon.cli("status", "--json", "--wait", "100ms", "--servers", "3")
+    assert (done.returncode, len(json.loads(done.stdout)["proxies"]["p"]["servers"])) == (1, 2)
+    assert "must be a duration" in daemon.cli("status", "--wait", "soon").stderr
+
+
+def test_a_script_waits_for_the_daemon_and_its_servers(tmp_path: Path) -> None:
+    """Right after a start no check has answered yet, and before it nobody does."""
+    path = str(tmp_path / "control.sock")
+    words = [sys.executable, "-m", "lbproxy", "status", "--control", path, "--wait", "10m"]
+    with Echo("one") as one, subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as waiting:
+        config = {"control": path, **one_proxy([one], health={"type": "tcp", "interval": "200ms"})}
+        one.stop()
+        with Daemon(config) as daemon:
+            until(lambda: daemon.servers()[one.address]["checks"].get("refused"), "it was looked at, and is not up")
+            assert waiting.poll() is None
+            one.start()
+            until(lambda: waiting.poll() is not None, "it is up")
+        assert waiting.returncode == 0
+        assert waiting.stdout
+        assert "1 of 1 servers up" in waiting.stdout.read()
+
+
 def test_status_json_has_the_documented_shape(daemon: Daemon) -> None:
     """For programs: these keys stay."""
     status = json.loads(daemon.cli("status", "--json").stdout)

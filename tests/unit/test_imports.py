@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     # the command line
     "demo": {"status", "errors", "tasks"},
     "check": {"checks.answer", "status.control", "config", "errors"},
-    "arguments": {"config.model"},
+    "arguments": {"config.model", "config.scalars"},
     "whereabouts": {"config", "errors"},
     "cli": {"arguments", "whereabouts", "check", "process.start", "demo", "status", "config", "errors", "form"},
     "__main__": {"cli"},
