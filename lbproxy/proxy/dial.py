@@ -16,15 +16,21 @@ import os
 import socket
 from typing import Final, Protocol, cast
 
+from lbproxy.balance.evidence import CONNECT_BROKEN, CONNECT_FAILED
+from lbproxy.balance.evidence import SHORTAGE as OUR_SHORTAGE
 from lbproxy.balance.server import Endpoint, Lease, Server
-from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import HANGUP_OR_ERROR, OUT, Handler, Poller
-from lbproxy.net.reasons import RESET, SHORTAGE, reason
+from lbproxy.net.reasons import RESET, SHORTAGE, TIMEOUT, reason
 from lbproxy.net.syscalls import connect
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 
+_SEEN: Final = {RESET: CONNECT_BROKEN, SHORTAGE: OUR_SHORTAGE}
+"""What a connect that failed is, by the word for its errno, where it is not CONNECT_FAILED.
+
+Only a server that had accepted resets a connect: one that refuses it says so.
+"""
 STAGGER: Final = 0.2
 """Seconds. RFC 8305 recommends 250 ms between attempts; masters are nearer than web servers."""
 
@@ -135,10 +141,8 @@ class Dial:
         for other in self._attempts:
             self._drop(other)
             if other.started < attempt.started:
-                other.lease.server.counts.failed("overtaken")
-                self._backend.observe(
-                    other.lease.server, TrafficResult(f"no answer for {now - other.started:.1f}s"), now
-                )
+                why = f"no answer for {now - other.started:.1f}s"
+                self._backend.saw(other.lease.server, CONNECT_FAILED, why, now, "overtaken")
         self._attempts.clear()
         attempt.lease.server.counts.connect_seconds.add(now - attempt.started)
         try:
@@ -216,9 +220,7 @@ class Dial:
         kind = reason(number)
         why = why or os.strerror(number).lower()
         self._failures.append(f"{server.label}: {why}")
-        server.counts.failed(kind)
-        # Only a server that had accepted resets a connect: one that refuses it says so.
-        self._backend.observe(server, TrafficResult(why, answered=kind == RESET), now)
+        self._backend.saw(server, _SEEN.get(kind, CONNECT_FAILED), why, now, kind)
 
     def _drop(self, attempt: Attempt) -> None:
         attempt.lease.release()
@@ -228,8 +230,8 @@ class Dial:
         dialler = self._dialler
         self._dialler = None
         for attempt in self._attempts:
-            attempt.lease.server.counts.failed("timeout")
-            self._backend.observe(attempt.lease.server, TrafficResult("no answer within the connect deadline"), now)
+            why = "no answer within the connect deadline"
+            self._backend.saw(attempt.lease.server, CONNECT_FAILED, why, now, TIMEOUT)
             self._failures.append(f"{attempt.lease.server.label}: no answer")
             self._drop(attempt)
         self._attempts.clear()
