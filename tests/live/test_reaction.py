@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
@@ -36,6 +38,39 @@ def test_a_server_that_checks_find_down_is_cut_at_once_unless_its_connections_ar
     place.loop.settle()
     assert ended(clients["s1"]) == "open"
     assert [each.state for each in place.proxy.view(0.0).servers] == ["down", "down"]
+
+
+def test_a_dead_servers_connections_are_cut_once_there_is_a_better_place(place: Place) -> None:
+    """Of all servers gone one may be back before the other; until then a client is no better off without its own."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    backend = place.proxy.backend
+    backend.observe(place.server("s1"), TrafficResult("refused"), 1.0)
+    backend.observe(place.server("s0"), CheckResult(State.DOWN, "port closed", "refused"), 2.0)
+    place.later(9)
+    assert ended(clients["s0"]) == "open"
+    backend.observe(place.server("s1"), TrafficResult(), 3.0)
+    place.later(11)
+    assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
+    assert place.server("s0").counts.cuts == {"server_down": 1}
+
+
+def test_a_server_that_drains_by_its_own_word_ends_its_connections_itself(place: Place) -> None:
+    """A graceful stop may take longer than drain_timeout, which is for what the operator drains and removes."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    place.proxy.backend.observe(place.server("s0"), CheckResult(State.DRAINING, "[-]shutdown", "shutdown"), 1.0)
+    assert [place.linked()[2] for _ in range(3)] == ["s1"] * 3
+    place.later(place.settings.drain_timeout + GRACE + 2 * SPREAD)
+    assert (ended(clients["s0"]), place.server("s0").counts.cuts) == ("open", {})
+
+
+@pytest.mark.parametrize("found", [State.SICK, State.DOWN])
+def test_what_checks_find_behind_a_suspicion_is_acted_upon(place: Place, found: State) -> None:
+    """Clients have made the server look down before; nobody would be moved off it for that, and never again."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    place.proxy.backend.observe(place.server("s0"), TrafficResult("closed"), 1.0)
+    place.proxy.backend.observe(place.server("s0"), CheckResult(found, "500", "http_500"), 2.0)
+    place.later(GRACE + 2 * SPREAD)
+    assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
 
 
 def test_a_server_that_only_clients_suspect_keeps_its_connections(place: Place) -> None:
