@@ -10,24 +10,23 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial, reduce
 from socket import SocketType
 from time import monotonic
 from typing import Final, TypeVar
 
-from lbproxy.balance.histogram import Histogram
-from lbproxy.balance.state import SEVERITY
 from lbproxy.checks.monitor import rehearse
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Absent, Patience, listens
+from lbproxy.process.sums import add_proxies
 from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
-from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
+from lbproxy.status.snapshot import ConnectionView, Snapshot
 from lbproxy.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -165,7 +164,7 @@ class Supervisor:
             raise LbproxyError("no worker process answers")
         views = [view for snapshot in snapshots for view in snapshot.proxies]
         proxies = [
-            reduce(_add_proxies, same)
+            reduce(add_proxies, same)
             for name in self._config.proxies
             if (same := [view for view in views if view.name == name])
         ]
@@ -209,50 +208,3 @@ class Supervisor:
             await self._ask(type(None), "stop", timeout, patience=timeout + PATIENCE)
         await asyncio.gather(*(worker.dismiss() for worker in self._crew))
         await self._tasks.cancel()
-
-
-def _counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter(one) + Counter(other))
-
-
-def _histograms(one: Histogram, other: Histogram) -> Histogram:
-    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
-    return Histogram(counts, one.total_seconds + other.total_seconds)
-
-
-def _worse(views: Iterable[ServerView]) -> ServerView:
-    """Return the view with the worst state: what a worker sees is wrong with a server is what one wants to be told."""
-    return max(views, key=lambda view: SEVERITY[view.state])
-
-
-def _add_servers(one: ServerView, other: ServerView) -> ServerView:
-    return replace(
-        _worse((one, other)),
-        connections=one.connections + other.connections,
-        connections_total=one.connections_total + other.connections_total,
-        connect_failures=_counts(one.connect_failures, other.connect_failures),
-        bytes_in_total=one.bytes_in_total + other.bytes_in_total,
-        bytes_out_total=one.bytes_out_total + other.bytes_out_total,
-        connect_seconds=_histograms(one.connect_seconds, other.connect_seconds),
-        first_byte_seconds=_histograms(one.first_byte_seconds, other.first_byte_seconds),
-        checks=_counts(one.checks, other.checks),
-        flips_total=one.flips_total + other.flips_total,
-        replays_total=one.replays_total + other.replays_total,
-        cuts=_counts(one.cuts, other.cuts),
-    )
-
-
-def _add_proxies(one: ProxyView, other: ProxyView) -> ProxyView:
-    theirs = {(server.name, server.address): server for server in other.servers}
-    servers = []
-    for server in one.servers:
-        twin = theirs.pop((server.name, server.address), None)
-        servers.append(_add_servers(server, twin) if twin is not None else server)
-    return replace(
-        one,
-        connections=one.connections + other.connections,
-        connections_total=one.connections_total + other.connections_total,
-        rejected=_counts(one.rejected, other.rejected),
-        closed=_counts(one.closed, other.closed),
-        servers=(*servers, *theirs.values()),
-    )

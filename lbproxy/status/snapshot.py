@@ -32,12 +32,12 @@ class ServerView:
     bytes_out_total: int
     connect_seconds: Histogram
     first_byte_seconds: Histogram
-    checks: Mapping[str, int] = field(default_factory=dict)
+    checks: Mapping[str, int]
     """Active checks by result."""
-    flips_total: int = 0
-    replays_total: int = 0
+    flips_total: int
+    replays_total: int
     """Connections whose first flight was sent to another server because this one did not answer it."""
-    cuts: Mapping[str, int] = field(default_factory=dict)
+    cuts: Mapping[str, int]
     """Connections closed by lbproxy's own decision, by reason: down, sick, drain, rebalance, ..."""
 
 

@@ -19,17 +19,17 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.config.model import Address
 from lbproxy.status import admin, http
 from lbproxy.status.admin import AdminServer
 from lbproxy.status.render import status_json
-from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
+from lbproxy.status.snapshot import ProxyView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
 from tests.support.clients import connect
 from tests.support.need import need
 from tests.support.ports import free_port
 from tests.support.wait import FACTOR, until
+from tests.unit.status.test_render import server
 
 uvloop.new_event_loop().close()  # libuv keeps a pipe from its first loop on, which no test is to be blamed for
 
@@ -38,7 +38,6 @@ GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 def state(servers: int = 1, **up: str) -> Snapshot:
     """Return a process with a proxy for each of `up`, whose servers are all in the state given for it."""
-    nothing = Histogram((0,) * (len(BUCKETS) + 1), 0.0)
     return Snapshot(
         version="1.2.3",
         form="compiled",
@@ -56,25 +55,7 @@ def state(servers: int = 1, **up: str) -> Snapshot:
                 connections_total=0,
                 rejected={},
                 closed={},
-                servers=tuple(
-                    ServerView(
-                        name=f"<m{n}>",
-                        address="10.4.6.11:6443",
-                        state=now,
-                        reason="",
-                        since_seconds=1.0,
-                        weight=1,
-                        backup=False,
-                        connections=0,
-                        connections_total=0,
-                        connect_failures={},
-                        bytes_in_total=0,
-                        bytes_out_total=0,
-                        connect_seconds=nothing,
-                        first_byte_seconds=nothing,
-                    )
-                    for n in range(servers)
-                ),
+                servers=tuple(server(f"<m{n}>", state=now) for n in range(servers)),
             )
             for name, now in up.items()
         ),
@@ -194,7 +175,7 @@ def test_live_and_health_do_not_ask_the_data_plane(daemon: Daemon) -> None:
 
 def test_ready_names_the_proxies_without_a_usable_server(daemon: Daemon) -> None:
     """200 while each proxy has one server that takes connections, else 503 with the names of those that have none."""
-    daemon.now = state(a="up", b="up")
+    daemon.now = state(a="up", b="unchecked")
     assert curl(daemon, "/readyz")[::2] == (200, "ok\n")
     daemon.now = state(a="up", b="down", c="draining")
     assert curl(daemon, "/readyz")[::2] == (503, "b: no usable server\nc: no usable server\n")
@@ -392,6 +373,18 @@ def test_a_peer_that_leaves_in_the_middle_does_no_harm(daemon: Daemon) -> None:
         with connect(daemon.port) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.sendall(request)
+    quiet(daemon)
+
+
+def test_connections_that_are_kept_lock_nobody_out(daemon: Daemon) -> None:
+    """Scrapers keep theirs for half a minute; the kubelet's probe comes anew, and must not find the port refusing."""
+    with ExitStack() as stack:
+        kept = [stack.enter_context(connect(daemon.port)) for _ in range(admin.MAX_CONNECTIONS)]
+        for sock in kept:
+            sock.sendall(GET)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert curl(daemon, "/livez")[::2] == (200, "ok\n")
+        assert list(map(_closed, kept)) == [True] + [False] * (admin.MAX_CONNECTIONS - 1)
     quiet(daemon)
 
 

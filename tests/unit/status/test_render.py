@@ -35,6 +35,10 @@ def server(name: str, **fields: Any) -> ServerView:
         "bytes_out_total": 0,
         "connect_seconds": NOTHING,
         "first_byte_seconds": NOTHING,
+        "checks": {},
+        "flips_total": 0,
+        "replays_total": 0,
+        "cuts": {},
     }
     return ServerView(**{**values, **fields})
 
