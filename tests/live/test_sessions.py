@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from lbproxy.net.tcpinfo import heard
 from tests.live.place import Place
 from tests.unit.relay.hand import ended, reset, stuff, take
 
@@ -57,3 +58,18 @@ def test_clients_that_cannot_be_served_fill_no_log(place: Place, caplog: pytest.
     assert "s0: connection refused" in lines[0]
     assert place.proxy.view(0.0).rejected == {"unreachable": 5}
     assert all("hurry" in told for _, told in place.told())
+
+
+def test_a_watch_is_quiet_between_two_messages(place: Place) -> None:
+    """With an event a second it would else stay where it is for weeks, on a master that has all of them."""
+    client, far, name = place.linked()
+    stuff(client, b"watch")
+    place.loop.until(lambda: take(far))
+    (session,) = place.proxy.sessions
+    assert session.link
+    near = session.link.client
+    place.loop.until(lambda: heard(near) > 0.3)
+    stuff(far, b"event")
+    place.loop.until(lambda: take(client))
+    # For as long as only the client has been: the event came later.
+    place.loop.until(lambda: list(place.proxy.sessions.quiet(place.server(name), heard(near) - 0.1)))

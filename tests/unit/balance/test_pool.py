@@ -310,6 +310,13 @@ def test_others_up_counts_neither_itself_nor_what_takes_nothing() -> None:
     assert pool.others_up(b)
 
 
+def test_who_was_not_checked_yet_may_take_over_what_is_moved_off() -> None:
+    """A daemon that has just started would otherwise keep everybody at a server that is dead."""
+    pool = pool_of("a", "b", health=HealthConfig())
+    mark(pool, "a", CheckResult(State.DOWN, "refused", "refused"))
+    assert pool.others_up(member(pool, "a"))
+
+
 def test_the_rules_come_from_the_settings() -> None:
     """Without checks rise and fall do not matter."""
     rules = rules_of(settings_of("a", max_fails=4, fail_timeout=7.0, health=HealthConfig(rise=3, fall=5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from lbproxy.config.model import (
 from lbproxy.config.scalars import constraint, members, read, required, write
 from lbproxy.config.schema import descriptions
 
-FILE = Path(__file__).parents[3] / "config" / "lbproxy.yaml"
+ROOT = Path(__file__).parents[3]
+FILE = ROOT / "config" / "lbproxy.yaml"
+PACKAGE = ROOT / "lbproxy"
 
 
 RECORDS = get_args(model.Record)
@@ -42,6 +45,14 @@ def test_the_commented_file_shows_every_key(record: type, field: Any) -> None:
     """In force, or commented out where the default is to have none."""
     key = rf"^ *(- |- {{)?{'(# )?' if field.default is None else ''}{field.name}:( |$)"
     assert re.search(key, FILE.read_text(), re.MULTILINE), f"{record.__name__}.{field.name} is not shown"
+
+
+def test_every_key_is_read_by_somebody() -> None:
+    """One that nobody reads promises what does not happen; `balance` says what is done in any case."""
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "config"]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert {field.name for _, field in KEYS} - read == {"balance"}
 
 
 def test_every_mapping_of_the_file_is_a_record() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.evidence import HELLO_REFUSED
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
+from lbproxy.config.model import HealthConfig
 from lbproxy.net.timers import NEVER
 from tests.unit.relay.hand import Bench
 from tests.unit.scene import Scene
@@ -50,6 +52,17 @@ def test_what_a_check_says_is_not_a_failure_of_traffic(scene: Scene) -> None:
     for now in (1.0, 2.0):
         scene.backend.observe(scene.servers[0], CHECKED_DOWN, now)
     assert (scene.failed, transitions(scene)) == ([], [("s0", DOWN, DOWN)])
+
+
+def test_who_acknowledges_nothing_is_hurried_and_down_at_the_first_check_that_says_so(scene: Scene) -> None:
+    """Two witnesses who know nothing of each other; watches stand still for seconds until a second check is due."""
+    scene.backend.pool.reconcile(replace(scene.backend.settings, health=HealthConfig(fall=3)), "n", 0.0)
+    server, other = scene.servers
+    scene.backend.silent(server, 1.0)
+    assert scene.failed == ["s0"]
+    for each in (server, other):
+        scene.backend.observe(each, CHECKED_DOWN, 2.0)
+    assert scene.states() == [DOWN, UP]
 
 
 def test_who_hears_of_a_server_and_raises_harms_nobody_else(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
