@@ -17,7 +17,7 @@ from lbproxy.handover.marks import Marks
 from lbproxy.handover.messages import Connections, Go, Have, Hello, Kind, Message, Ready, Refused, decode, encode
 from lbproxy.handover.parcel import VERSION
 from lbproxy.handover.steps import Step, begin
-from lbproxy.handover.upgrade import APART, VARIABLE
+from lbproxy.handover.upgrade import VARIABLE
 
 _GONE: Final = "the process to take over from has gone"
 
@@ -33,10 +33,8 @@ class Takeover:
 
     @classmethod
     def asked_for(cls) -> Takeover | None:
-        """Return the one that this process has been started for, None if it has not. Call it before any thread."""
+        """Return the one that this process has been started for, None if it has not."""
         fd = os.environ.pop(VARIABLE, "")
-        if os.environ.pop(APART, ""):
-            _live_apart()
         return cls(int(fd)) if fd.isdecimal() else None
 
     def meet(self) -> None:
@@ -102,8 +100,8 @@ class Takeover:
         return decode(message, kind), fds
 
 
-def _live_apart() -> None:
-    """Go on as a child of the process that was started, which tells how this one ends.
+def live_apart() -> None:
+    """Go on as a child of the process that was started, which tells how this one ends. Call it before any thread.
 
     Once the old process has ended that one, this is a child of PID 1, as if systemd had started it.
     """

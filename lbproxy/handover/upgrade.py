@@ -25,12 +25,14 @@ from lbproxy.handover.steps import Step, begin
 
 VARIABLE: Final = "LBPROXY_PREDECESSOR"
 """Tells a new process the descriptor of its end of the pair."""
-APART: Final = "LBPROXY_APART"
-"""Tells it to go on in a child of its own: see `Successor.orphan`."""
 _START: Final = 30.0
 """Seconds it has to say that it is ready; everything is served meanwhile."""
 _TAKE: Final = 5.0
 """Seconds it has to take the connections, which stand still meanwhile."""
+ALONE: Final = (
+    "only systemd (Type=notify) can be told that the service is another process now; whatever else watches this one "
+    "takes its end for that of the service, or of the container: restart it there"
+)
 UNTOLD: Final = "systemd does not read what it is told, and would take the end of this process for that of the service"
 _NOT_FOR_CHILDREN: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID")
 
@@ -57,8 +59,6 @@ class Surroundings:
     """Takes that back."""
     gone: Callable[[], None]
     """Called when there is no way back."""
-    systemd: bool
-    """Whether PID 1 is to be the new process's parent, before it is named."""
 
 
 async def hand_over(custody: Custody, around: Surroundings) -> Handed:
@@ -68,7 +68,7 @@ async def hand_over(custody: Custody, around: Surroundings) -> Handed:
     """
     async with AsyncExitStack() as undo:
         begin(Step.SPAWN)
-        successor = Successor(around.systemd)
+        successor = Successor()
         undo.callback(successor.give_up)
         begin(Step.HELLO)
         version = await successor.hello(custody)
@@ -107,20 +107,18 @@ def command(argv: Sequence[str], orig_argv: Sequence[str]) -> list[str]:
 
 
 class Successor:
-    """The process that is to take over."""
+    """The process that is to take over; it goes on in a child of the one that is started (`takeover.live_apart`)."""
 
-    def __init__(self, apart: bool) -> None:
-        """Start it, `apart` for systemd's sake. Raises HandoverError when there is none to be started."""
-        self._group = 0 if apart else None
+    def __init__(self) -> None:
+        """Start it. Raises HandoverError when there is none to be started."""
         environ = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_CHILDREN}
         try:
             self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 environ[VARIABLE] = str(theirs.fileno())
-                environ |= {APART: "1"} if apart else {}
                 # Not asyncio's subprocess: that kills its child when the loop is closed.
                 self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                    command(sys.argv, sys.orig_argv), env=environ, pass_fds=[theirs.fileno()], process_group=self._group
+                    command(sys.argv, sys.orig_argv), env=environ, pass_fds=[theirs.fileno()], process_group=0
                 )
         except OSError as error:
             raise HandoverError(f"no new process to hand over to: {error.strerror}") from None
@@ -169,11 +167,8 @@ class Successor:
     def give_up(self) -> None:
         """End it."""
         self._ours.close()
-        if self._group is None:
-            self._process.kill()
-        else:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     async def _answer(self, kind: type[Kind], seconds: float, otherwise: str) -> Kind:

@@ -22,7 +22,7 @@ from lbproxy.handover.keeper import CONFIG
 from lbproxy.handover.parcel import memfd
 from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
-from lbproxy.handover.upgrade import UNTOLD, Handed, Surroundings, hand_over
+from lbproxy.handover.upgrade import ALONE, UNTOLD, Handed, Surroundings, hand_over
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Patience
 from lbproxy.process.access import Access
@@ -224,8 +224,8 @@ class Daemon:
     async def upgrade(self) -> Handed:
         """Start this program anew and hand everything over to it; raises LbproxyError if that fails, and serves on."""
         custody = self._custody()
-        if os.getpid() == 1:
-            raise HandoverError("this is process 1 of a container, which ends with it: start the container anew")
+        if not self._notifier.there or os.getpid() == 1:
+            raise HandoverError(ALONE)
         try:
             async with self._life.turn(Event.UPGRADE), self._life.until(Phase.STOPPING):
                 if not self._notifier.again():
@@ -242,7 +242,6 @@ class Daemon:
             release=self._access.release_admin,
             reclaim=self._move_admin,
             gone=partial(self._life.hear, Event.HANDED),
-            systemd=self._notifier.there,
         )
 
     def _custody(self) -> Custody:

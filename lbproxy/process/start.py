@@ -20,7 +20,7 @@ from lbproxy.config.model import Config, Log
 from lbproxy.errors import ConfigError, HandoverError, LbproxyError
 from lbproxy.handover.inherit import Inherited, drop, from_fds
 from lbproxy.handover.keeper import queue_name
-from lbproxy.handover.takeover import Takeover
+from lbproxy.handover.takeover import Takeover, live_apart
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.app import App
@@ -41,6 +41,8 @@ def main(file: str, control: str | None = None) -> int:
     """
     _occupy_standard_streams()
     takeover = Takeover.asked_for()
+    if takeover is not None:
+        live_apart()
     logs.setup(Log())
     _raise_fd_limit()
     try:
