@@ -35,7 +35,7 @@ its slot and no mark stands, and is reset otherwise ("the marks decide").
 
 A message to systemd that gets lost costs connections at the next crash, and never more: a queue that should have been
 forgotten is not at rest any more, and one that was not stored is not found. If nobody at all takes the connections
-over (`systemctl stop`, a unit that has failed for good), systemd's close resets them.
+over (a unit that has failed for good), systemd's close resets them.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ class Daemon:
         self._reloader = Reloader(file, config, self._apply, content, error)
         self._access = Access(control or config.control, commands(self), self, self._tasks)
         self._reload_due = False
+        self._for_good = False  # a stop that leaves nothing to a next process
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
 
     async def run(self, takeover: Takeover | None = None, *, otherwise: bool = False) -> int:
@@ -78,7 +79,7 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._life.hear, Event.STOP)
+            loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         try:
             await self._start(takeover, nothing_to_lose=not otherwise)
@@ -146,6 +147,11 @@ class Daemon:
 
     # -- stop --------------------------------------------------------------------------------------------------------
 
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        """Called at a signal; only SIGQUIT says that no other process will come."""
+        self._for_good = self._for_good or number == signal.SIGQUIT
+        self._life.hear(Event.STOP)
+
     async def _stop(self) -> None:
         await self._life.idle()
         if self._life.phase is Phase.GONE:
@@ -158,7 +164,7 @@ class Daemon:
         log.info("stopped")
 
     async def _stop_plane(self) -> None:
-        if self._plane.handover is not None and self._plane.handover.leave():
+        if not self._for_good and self._plane.handover is not None and self._plane.handover.leave():
             log.info("stopping, everything is left to the next process")
             self._notifier.barrier()
             logs.finish()
@@ -290,6 +296,5 @@ class Daemon:
 
     def _summary(self) -> str:
         proxies = self._reloader.config.proxies.values()
-        absent = self._plane.absent
-        listens = ", ".join(str(at) for proxy in proxies for at in proxy.listen if at not in absent)
+        listens = ", ".join(str(at) for proxy in proxies for at in proxy.listen if at not in self._plane.absent)
         return f"listening on {listens or 'nothing yet'} for {sum(len(proxy.servers) for proxy in proxies)} servers"

@@ -10,7 +10,7 @@ import trustme
 
 from lbproxy.handover.steps import Step
 from tests.support import builds
-from tests.support.box import UNITS, Service
+from tests.support.box import UNIT, UNITS, Service
 from tests.support.clients import connect, greeting, receive, receive_line
 from tests.support.daemon import one_proxy
 from tests.support.ports import free_port
@@ -348,11 +348,61 @@ def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_cras
 
 def test_connections_that_nobody_takes_over_are_reset(streams: Numbered) -> None:
     """`systemctl stop`: a FIN would tell both ends that their stream is whole."""
-    with Service(one_proxy([streams.address])) as service:
+    with Service({**one_proxy([streams.address]), "shutdown_timeout": "1s"}) as service:
         streams.open(port_of(service), steady=3)
         service.systemctl("stop")
         until(lambda: all(end.ended for end in (*streams.clients.values(), *streams.served.values())), "all have ended")
         assert {end.ended for end in (*streams.clients.values(), *streams.served.values())} == {"reset"}
+
+
+@pytest.mark.parametrize("how", [("stop", UNIT), ("isolate", "box.target")], ids=["by itself", "with much else"])
+def test_a_stop_lets_exchanges_end_and_serves_until_they_have(how: tuple[str, str]) -> None:
+    """As SIGTERM does where nobody takes over: who is quiet is cut at once, and the port is the last thing to go."""
+    with Echo("one") as one, Service({**one_proxy([one]), "shutdown_timeout": "1h"}) as service:
+        port = port_of(service)
+        with connect(port) as quiet, connect(port) as busy:
+            assert receive_line(quiet) == receive_line(busy) == "one"
+            until(lambda: min(conn["age_seconds"] for conn in service.conns()) > 3.5, "they are kept", 10)
+
+            def exchange() -> bool:
+                busy.sendall(b"still here")
+                return receive(busy, 10) == b"still here"
+
+            service.run("systemctl", "--no-block", *how)
+            until(lambda: exchange() and "connections have 3600 s to end" in service.log())
+            quiet.settimeout(0)
+            until(lambda: exchange() and cut(quiet), "who is quiet is cut")
+            for _ in range(20):
+                assert exchange()
+                assert greeting(port) == "one"
+            assert service.show("ActiveState") == "deactivating"
+        until(lambda: service.show("ActiveState") == "inactive", "it has ended", 10)
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
+
+
+def cut(client: socket.socket) -> bool:
+    """Whether it has been reset; it does not wait."""
+    try:
+        return client.recv(1) == b"no more is said"
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_a_systemd_that_does_not_say_what_is_asked_of_it_costs_no_connection(streams: Numbered) -> None:
+    """Whether it is a stop or a restart is not known then, and at a restart nothing may be lost."""
+    with Service(one_proxy([streams.address])) as service:
+        streams.open(port_of(service), **MIXED)
+        service.run("cp", "/usr/bin/systemctl", "/usr/bin/true-systemctl")
+        service.write("/usr/bin/hangs", "#!/bin/sh\nexec sleep 1h\n")
+        service.run("chmod", "755", "/usr/bin/hangs")
+        service.run("mount", "--bind", "/usr/bin/hangs", "/usr/bin/systemctl")
+        service.run("true-systemctl", "restart", UNIT)
+        service.run("umount", "/usr/bin/systemctl")
+        streams.progress()
+        assert_all_intact(streams.finish(), sum(MIXED.values()))
 
 
 def test_it_yields_to_the_api_server_of_a_master() -> None:
