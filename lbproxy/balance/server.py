@@ -23,6 +23,7 @@ class Server:
     __slots__ = (
         "_settings",
         "backup",
+        "circular",
         "connections",
         "counts",
         "disabled",
@@ -47,6 +48,8 @@ class Server:
         self.endpoint: Endpoint | None = None
         self.nowhere = "its name does not resolve"
         """Why it has no endpoint, where it has none."""
+        self.circular = ""
+        """Why it is not to be dialled although it has one: it leads back here."""
         self.health = Health(rules or Rules(), now)
         self.manual = False
         """Drained by the operator."""
@@ -99,6 +102,8 @@ class Server:
             return State.DRAINING, "drained by the operator (lbproxy drain)", self.drained_at
         if self.endpoint is None:
             return State.DOWN, self.nowhere, self.health.since
+        if self.circular:
+            return State.DOWN, self.circular, self.health.since
         return self.health.state, self.health.reason, self.health.since
 
     def limit(self) -> int:
@@ -110,6 +115,7 @@ class Server:
         return (
             self.health.state in (State.UP, State.UNCHECKED)
             and self.endpoint is not None
+            and not self.circular
             and not self.manual
             and not self.disabled
         )

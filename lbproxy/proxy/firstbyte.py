@@ -59,6 +59,11 @@ class FirstByte(Handler):
         self.sent = 0
         """Bytes of the client's, to the server at hand; below 0 while the preface is not there."""
 
+    @property
+    def at_hand(self) -> Socket | None:
+        """The server that is connected, if there is one."""
+        return self._server
+
     def _clienthello_sent(self) -> None:
         """Called when the server at hand has been sent a whole ClientHello, so that an answer is due."""
         raise NotImplementedError

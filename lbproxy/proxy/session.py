@@ -66,6 +66,16 @@ class Session(Seeker):
         """Begin to look for a server."""
         self.thaw(b"", _NOTHING)
 
+    def own_name(self) -> SocketAddress | None:
+        """Return the address that the server knows it by, None while none is connected."""
+        link = self.link
+        search = self._search
+        server = link.server if link is not None else search.at_hand if search is not None else None
+        try:
+            return server.getsockname() if server is not None else None
+        except OSError:
+            return None
+
     def bytes_moved(self) -> tuple[int, int]:
         """Return the client's bytes that went to the server, and the bytes that went to the client."""
         link = self.link

@@ -13,6 +13,7 @@ from lbproxy.net.closing import reset
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.circles import Circles
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.search import NO_SERVER, UNREACHABLE
 from lbproxy.proxy.session import Session
@@ -45,6 +46,7 @@ class Sessions:
         self._limit = limit
         self._unkept = unkept
         self._open: set[Session] = set()
+        self._circles = Circles(poller, backend.name, self)
         self._complained_at = -_COMPLAIN_EVERY
         self._unsaid = 0
         self.on_end: Final = self._ended
@@ -68,6 +70,8 @@ class Sessions:
     def accept(self, client: Socket, peer: SocketAddress) -> None:
         """Serve a client that a listener has let in, or turn it away."""
         self.total += 1
+        if self.total >= self._circles.look_at:
+            self._circles.look(self.total)
         most = self._backend.max_connections
         if most and len(self._open) >= most:
             _count(self.rejected, MAX_CONNECTIONS)

@@ -14,6 +14,7 @@ from tests.support.need import need
 from tests.support.netns import Namespace
 from tests.support.ports import free_port
 from tests.support.servers import Echo
+from tests.support.wait import until
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,20 @@ def test_a_server_that_leads_back_is_not_dialled_and_said_once() -> None:
             assert "leads back to this proxy" in server["reason"]
             assert daemon.log.count("leads back to this proxy") == 1
             assert daemon.fds() < 60
+
+
+def test_an_address_that_comes_to_this_machine_later_is_known_by_its_connections() -> None:
+    """A virtual one that moves here: what is dialled there comes in as a client. One circle is made, and no other."""
+    need("netns", "ip")
+    node, port = Namespace(), free_port()
+    try:
+        with Echo("one", ns=node) as one:
+            servers = [{"name": "back", "address": f"10.4.6.21:{port}"}, {"address": one.address, "backup": True}]
+            with Daemon(one_proxy(servers, f"0.0.0.0:{port}"), node) as daemon:
+                node.ip("address", "add", "10.4.6.21/24", "dev", "lo")
+                assert flood(port, 20, ns=node).answers == {"one": 20}
+                assert "it leads back to this proxy" in daemon.servers()["back"]["reason"]
+                assert daemon.log.count("it leads back to this proxy") == 1
+                until(lambda: daemon.fds() < 60, "the circle is gone")
+    finally:
+        node.close()
