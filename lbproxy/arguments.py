@@ -6,10 +6,13 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 from lbproxy.config.model import DEFAULT_FILE, Duration, Whole
 from lbproxy.config.scalars import read
+
+SORT_KEYS: Final = ("age", "idle", "in", "out", "client", "server", "process")
+"""What `lbproxy conns` can be sorted by."""
 
 _NO_COMMAND = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
@@ -43,15 +46,6 @@ def everywhere() -> Parser:
 def takes_json(command: argparse.ArgumentParser) -> None:
     """Let the answer be asked for as JSON."""
     command.add_argument("--json", action="store_true", help="print JSON")
-
-
-def takes_wait(command: argparse.ArgumentParser) -> None:
-    """Let it be asked for so many servers, and waited for them."""
-    takes_json(command)
-    help_servers = "1 (refused) unless each proxy has so many servers that are up; 1 with --wait"
-    command.add_argument("--servers", type=_as(Annotated[int, Whole(1, 1000)]), metavar="N", help=help_servers)
-    help_wait = "wait for them, and for the daemon, at most so long (30s, 2m)"
-    command.add_argument("--wait", type=_as(Annotated[float, Duration(0.1, 86400)]), metavar="TIME", help=help_wait)
 
 
 def _as(hint: object) -> Callable[[str], object]:
@@ -90,3 +84,25 @@ def takes_dry_run(command: argparse.ArgumentParser) -> None:
     """Let it be asked what would be done."""
     takes_json(command)
     command.add_argument("--dry-run", action="store_true", help="only say how many")
+
+
+def takes_wait(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy status` does."""
+    takes_json(command)
+    when = command.add_mutually_exclusive_group()
+    _takes_watch(when)
+    help_wait = "wait at most so long until every proxy has its servers checked and up; 1 if they are not"
+    when.add_argument("--wait", metavar="DURATION", type=_as(Annotated[float, Duration(0, 86400)]), help=help_wait)
+    help_servers = "be content with N servers of each proxy (with --wait the default is all; without it do not wait)"
+    command.add_argument("--servers", metavar="N", type=_as(Annotated[int, Whole(0, 10_000)]), help=help_servers)
+
+
+def takes_sort(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy conns` does."""
+    takes_json(command)
+    _takes_watch(command)
+    command.add_argument("--sort", choices=SORT_KEYS, default="age", help="what comes first (default: the oldest)")
+
+
+def _takes_watch(command: argparse._ActionsContainer) -> None:
+    command.add_argument("--watch", action="store_true", help="show it anew each second, until Ctrl-C")

@@ -24,12 +24,12 @@ from lbproxy.arguments import (
     takes_force,
     takes_json,
     takes_server,
+    takes_sort,
     takes_wait,
 )
 from lbproxy.config.model import DEFAULT_FILE
 from lbproxy.errors import LbproxyError, NoDaemonError
 from lbproxy.status.commands import (
-    CONNS,
     DRAIN,
     READY,
     REBALANCE,
@@ -108,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
     takes_json(add("reload", _reload, "read the configuration again; show what changed, or why it was refused"))
     takes_wait(add("status", _status, "show proxies and servers, their state and why"))
-    takes_json(add("conns", _conns, "show the open connections"))
+    takes_sort(add("conns", _conns, "show the open connections"))
+    takes_json(add("events", _events, "show what has happened in the last hours: servers, reloads, drains, upgrades"))
     drain = add("drain", _drain, "take a server out of rotation")
     takes_server(drain)
     takes_force(drain)
@@ -189,23 +190,21 @@ def _reload(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from lbproxy.status.enough import ask
-    from lbproxy.status.render import status_text
+    from lbproxy import look
 
-    wait = args.wait or 0.0
-    status, lack = ask(control_of(args), args.servers or bool(wait), wait)
-    print(json.dumps(status, indent=2) if args.json else status_text(status).rstrip("\n"))
-    for line in lack:
-        _fail(line, REFUSED)
-    return REFUSED if lack else OK
+    return look.status(args)
 
 
 def _conns(args: argparse.Namespace) -> int:
-    from lbproxy.status.render import conns_text
+    from lbproxy import look
 
-    conns = CONNS.ask(control_of(args), {})["conns"]
-    print(json.dumps(conns, indent=2) if args.json else conns_text(conns).rstrip("\n"))
-    return OK
+    return look.conns(args)
+
+
+def _events(args: argparse.Namespace) -> int:
+    from lbproxy import look
+
+    return look.events(args)
 
 
 def _drain(args: argparse.Namespace) -> int:

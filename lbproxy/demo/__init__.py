@@ -4,7 +4,7 @@
 - `processes`  its children: the servers and the proxy
 - `server`     one of the servers, as a program
 - `clients`    the traffic that it makes itself
-- `terminal`   the picture and the keys
+- `terminal`   the keys
 
 It uses of lbproxy what anybody may: the command, the control socket, the text of `lbproxy status`. Only `cli` imports
 it.

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from lbproxy.demo.clients import CUT, FAILED, Clients
 from lbproxy.demo.processes import NAMES, Processes
-from lbproxy.demo.terminal import Picture, keys
+from lbproxy.demo.terminal import keys
 from lbproxy.errors import LbproxyError
 from lbproxy.status.commands import STATUS
-from lbproxy.status.render import status_text
+from lbproxy.status.screen import Picture, screen
+from lbproxy.status.text import proxy_lines
 from lbproxy.tasks import Tasks
 
 _CLIENTS = 6
@@ -91,7 +92,7 @@ class Demo:
             status = STATUS.ask(self._processes.control, {})["status"]
         except LbproxyError:
             return  # the proxy is just ending; `_show` says so
-        lines = status_text(status).splitlines()[2:]
+        lines = [line for name in status["proxies"] for line in proxy_lines(status, name, screen())]
         for title, seen in ("answers", NAMES), ("clients", (CUT, FAILED)):
             lines.append(f"{title}: " + ", ".join(f"{what} {self._clients.counts[what]}" for what in seen))
         if self._live:

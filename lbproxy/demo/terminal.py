@@ -1,33 +1,14 @@
-"""What the demo shows, drawn over itself on a terminal and printed anew elsewhere, and the keys that it takes."""
+"""The keys that the demo takes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import shutil
 import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
-
-
-class Picture:
-    """Lines that are shown again and again; `live` draws each time over the last."""
-
-    def __init__(self, live: bool) -> None:
-        self._live = live
-        self._drawn = 0
-
-    def show(self, lines: list[str]) -> None:
-        """Show `lines`."""
-        if not self._live:
-            print("\n".join(lines) + "\n", flush=True)
-            return
-        width = shutil.get_terminal_size().columns - 1  # a line that wraps would spoil the count of lines
-        up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        print(up + "".join(f"{line[:width]}\x1b[K\n" for line in lines) + "\x1b[J", end="", flush=True)
-        self._drawn = len(lines)
 
 
 @contextlib.contextmanager

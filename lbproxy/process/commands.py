@@ -7,6 +7,7 @@ from typing import Protocol
 
 from lbproxy import __version__
 from lbproxy.handover.upgrade import Handed
+from lbproxy.process import log
 from lbproxy.process.reload import ReloadResult
 from lbproxy.status import commands as asked
 from lbproxy.status.render import conn_json, status_json
@@ -41,6 +42,11 @@ class Operable(Protocol):
 
 def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
     """Return what may be asked of `daemon` over the control socket, by name."""
+    return _shown(daemon) | _done(daemon)
+
+
+def _shown(daemon: Operable) -> dict[str, asked.Handler]:
+    """Return what only looks."""
 
     async def status(_: asked.NoArguments) -> asked.StatusAnswer:
         return {"status": status_json(await daemon.snapshot())}
@@ -48,6 +54,15 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
     async def conns(_: asked.NoArguments) -> asked.ConnsAnswer:
         found = await in_slices(map(conn_json, await daemon.connections()))
         return {"conns": found[0]}
+
+    async def events(_: asked.NoArguments) -> asked.EventsAnswer:
+        return {"events": log.events()}
+
+    return dict((asked.STATUS.bind(status), asked.CONNS.bind(conns), asked.EVENTS.bind(events)))
+
+
+def _done(daemon: Operable) -> dict[str, asked.Handler]:
+    """Return what changes something."""
 
     async def reload(_: asked.NoArguments) -> asked.ReloadAnswer:
         result = await daemon.reload()
@@ -67,8 +82,6 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
 
     return dict(
         (
-            asked.STATUS.bind(status),
-            asked.CONNS.bind(conns),
             asked.RELOAD.bind(reload),
             asked.DRAIN.bind(drain),
             asked.READY.bind(ready),

@@ -19,12 +19,14 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Final, Protocol
 
 from lbproxy.config.model import Log
+from lbproxy.process.events import Events, event_of, short
 from lbproxy.process.output import Output
+from lbproxy.status.shapes import Event
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ _LAST_WORDS: Final = 0.3
 """Seconds that the end of the process may be put off so that its last lines are read."""
 ACCESS = "lbproxy.access"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_events: Final = Events(without={ACCESS})
 
 
 class Stream(Protocol):
@@ -52,12 +55,15 @@ def setup(settings: Log, stream: Stream | None = None) -> None:
     journal = in_journal(stream, os.environ)
     formatter: logging.Formatter = JsonLines() if settings.format == "json" else TextLines(bare=journal)
     handler.setFormatter(Journal(formatter) if journal else formatter)
+    level = _LEVELS[settings.level]
+    handler.addFilter(lambda record: record.levelno >= level or record.name == ACCESS)
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old, logging.StreamHandler) and isinstance(old.formatter, JsonLines | TextLines | Journal):
             root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(_LEVELS[settings.level])
+    root.addHandler(_events)
+    root.setLevel(min(level, _events.level))
     access = logging.getLogger(ACCESS)
     access.setLevel(logging.INFO)
     access.disabled = not settings.access
@@ -67,6 +73,11 @@ def setup(settings: Log, stream: Stream | None = None) -> None:
 def dropped() -> int:
     """Return how many lines were dropped because nobody read them."""
     return _stderr().dropped
+
+
+def events() -> list[Event]:
+    """Return what has been logged lately at info and above, whatever the level; the newest last."""
+    return _events.all()
 
 
 def finish() -> None:
@@ -98,7 +109,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, with the traceback on lines of its own below."""
-        record.short = _short(record.name)
+        record.short = short(record.name)
         record.stamp = datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         return super().format(record)
 
@@ -108,9 +119,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; what JSON cannot hold is written as its text."""
-        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"ts": stamp.replace("+00:00", "Z"), "level": record.levelname.lower()}
-        line |= {"logger": _short(record.name), "msg": record.getMessage()}
+        line: dict[str, object] = {**event_of(record)}
         if record.exc_info:
             line["exc"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -132,7 +141,3 @@ class Journal(logging.Formatter):
         else:
             prefix = "<6>" if record.levelno >= logging.INFO else "<7>"
         return "\n".join(prefix + line for line in self._inner.format(record).split("\n"))
-
-
-def _short(name: str) -> str:
-    return name.rpartition(".")[2]

@@ -11,7 +11,7 @@ from typing import Final, Generic, NotRequired, TypedDict, TypeVar, cast, get_ty
 
 from lbproxy.errors import ControlError
 from lbproxy.status.client import call
-from lbproxy.status.shapes import Connection, Status
+from lbproxy.status.shapes import Connection, Event, Status
 
 Arguments = TypeVar("Arguments", bound=Mapping[str, object])
 Answer = TypeVar("Answer")
@@ -84,6 +84,12 @@ class ConnsAnswer(TypedDict):
     conns: list[Connection]
 
 
+class EventsAnswer(TypedDict):
+    """What has happened, the newest last."""
+
+    events: list[Event]
+
+
 class ReloadAnswer(TypedDict):
     """What changed, or why the reload was refused, a line each."""
 
@@ -118,6 +124,7 @@ class UpgradeAnswer(TypedDict):
 
 STATUS: Final = Command[NoArguments, StatusAnswer]("status", NoArguments)
 CONNS: Final = Command[NoArguments, ConnsAnswer]("conns", NoArguments)
+EVENTS: Final = Command[NoArguments, EventsAnswer]("events", NoArguments)
 RELOAD: Final = Command[NoArguments, ReloadAnswer]("reload", NoArguments)
 DRAIN: Final = Command[DrainArguments, ServerAnswer]("drain", DrainArguments)
 READY: Final = Command[ServerArguments, ServerAnswer]("ready", ServerArguments)

@@ -14,18 +14,22 @@ _BETWEEN: Final = 0.2
 """Seconds between two looks."""
 
 
-def lacking(status: Status, wanted: int) -> list[str]:
-    """Return a line for each proxy that has fewer servers up than `wanted`: those that no check has seen are not."""
+def lacking(status: Status, wanted: int | None) -> list[str]:
+    """Return a line for each proxy that has fewer servers up than `wanted`; None is all that are not disabled.
+
+    Those that no check has seen are not up.
+    """
     lines = []
     for name, proxy in status["proxies"].items():
         states = [server["state"] for server in proxy["servers"].values()]
         up = states.count(State.UP)
-        if up < wanted:
-            lines.append(f"{name}: {up} of {len(states)} servers up, {wanted} wanted")
+        enough = len(states) - states.count(State.DISABLED) if wanted is None else wanted
+        if up < enough:
+            lines.append(f"{name}: {up} of {len(states)} servers up, {enough} wanted")
     return lines
 
 
-def ask(path: str, wanted: int, seconds: float) -> tuple[Status, list[str]]:
+def ask(path: str, wanted: int | None, seconds: float) -> tuple[Status, list[str]]:
     """Return the status of the daemon on control socket `path`, and what it lacks after `seconds` at most.
 
     A daemon that is not there yet is waited for too. Raises NoDaemonError and ControlError.

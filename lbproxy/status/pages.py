@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-from lbproxy.status import metrics, render
+from lbproxy.status import metrics
 from lbproxy.status.http import Reply
+from lbproxy.status.page import status_page
+from lbproxy.status.render import status_json
 from lbproxy.status.slices import in_slices, json_pieces
 from lbproxy.status.snapshot import Snapshot, unusable
 
@@ -38,11 +40,11 @@ def _ready(snapshot: Snapshot) -> Draft:
 
 
 def _status(snapshot: Snapshot) -> Draft:
-    return Draft(json_pieces(render.status_json(snapshot), ",\n"), "application/json")
+    return Draft(json_pieces(status_json(snapshot), ",\n"), "application/json")
 
 
 def _page(snapshot: Snapshot) -> Draft:
-    return Draft(render.status_page(render.status_json(snapshot)), "text/html; charset=utf-8")
+    return Draft(status_page(status_json(snapshot)), "text/html; charset=utf-8")
 
 
 PAGES: Final[dict[str, Callable[[Snapshot], Draft] | None]] = {

@@ -1,4 +1,4 @@
-"""The JSON that programs read: `lbproxy status --json` and `/status`, and `lbproxy conns --json`.
+"""The JSON that programs read: `lbproxy status --json` and `/status`, `lbproxy conns --json`, `lbproxy events --json`.
 
 Public: a key that is here stays, with its meaning. Counters count from the start of the process, durations are in
 seconds, sizes in bytes; `in` is from client to server.
@@ -76,3 +76,12 @@ class Connection(TypedDict):
     idle_seconds: float
     bytes_in: int
     bytes_out: int
+
+
+class Event(TypedDict):
+    """Something that has happened, as in a line of the log with `log.format: json`; `ts` is ISO 8601, UTC."""
+
+    ts: str
+    level: str
+    logger: str
+    msg: str

@@ -117,7 +117,7 @@ def on_terminal(tmp_path: Path) -> Iterator[Demo]:
 
 def row(name: str, state: str) -> str:
     """Return the pattern of a server's line in the table."""
-    return rf"{name} \(127\.0\.0\.1:\d+\) +{state} "
+    return rf"{name} \(127\.0\.0\.1:\d+\) +(\x1b\[[0-9;]+m)?{state} "
 
 
 def test_the_lines_to_paste_work(demo: Demo) -> None:

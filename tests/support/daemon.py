@@ -140,10 +140,11 @@ class Daemon(Child):
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this daemon."""
+        environ = {**os.environ}  # and not what a library has set behind its back: readline does, COLUMNS
         with inside(self.ns):
             return subprocess.run(
                 [sys.executable, "-m", "lbproxy", "--control", self.control, *words],
-                capture_output=True, text=True, timeout=30 * FACTOR,
+                env=environ, capture_output=True, text=True, timeout=30 * FACTOR,
             )  # fmt: skip
 
     def fds(self) -> int:

@@ -55,7 +55,8 @@ ALLOWED: dict[str, set[str]] = {
     "check": {"checks.answer", "status.control", "config", "errors"},
     "arguments": {"config.model", "config.scalars"},
     "whereabouts": {"config", "errors"},
-    "cli": {"arguments", "whereabouts", "check", "process.start", "demo", "status", "config", "errors", "form"},
+    "look": {"errors", "status", "whereabouts"},
+    "cli": {"arguments", "whereabouts", "check", "look", "process.start", "demo", "status", "config", "errors", "form"},
     "__main__": {"cli"},
 }  # fmt: skip
 

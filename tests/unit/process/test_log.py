@@ -141,3 +141,12 @@ def test_a_file_is_not_the_journal_because_the_parent_has_one(tmp_path: Path, mo
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     with (tmp_path / "file").open("w+") as file:
         assert not logs.in_journal(file, os.environ)
+
+
+def test_what_the_level_keeps_out_of_the_log_is_remembered_nevertheless() -> None:
+    """`lbproxy events` tells the same whatever `log.level` is; single connections are in neither."""
+    logger, out = lines(Log(level="error"))
+    logger.info("this is remembered")
+    logger.debug("this is not")
+    assert out.getvalue() == ""
+    assert logs.events()[-1]["msg"] == "this is remembered"
