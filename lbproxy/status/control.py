@@ -30,6 +30,8 @@ REQUEST_LIMIT = 16 * 1024
 REQUEST_TIMEOUT = 5.0
 """Seconds in which a peer must have sent its request, and taken the answer."""
 MAX_CONNECTIONS = 32
+_LAST_ANSWERS = 1.0
+"""Seconds in which commands under way are still answered at the end: `lbproxy upgrade` is one that brings it about."""
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +98,14 @@ class ControlServer:
             sock.close()
         if self._inode == _inode(self._bound):
             self._bound.unlink(missing_ok=True)
-        await self._clients.close()
+        await self._clients.close(_LAST_ANSWERS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            self._clients.rest()
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 line = await reader.readuntil()
+            self._clients.work()
             answer = await self._answer(line)
         except asyncio.LimitOverrunError:
             answer = {"error": f"a request has at most {REQUEST_LIMIT} bytes"}

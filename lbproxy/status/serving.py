@@ -59,9 +59,13 @@ class Clients:
         self._serving.discard(task)
         self._resting.pop(task, None)
 
-    async def close(self) -> None:
-        """Cut everybody off, and wait until all are gone."""
-        serving = [task for task in self._serving if task is not asyncio.current_task()]
+    async def close(self, grace: float = 0.0) -> None:
+        """Cut everybody off, and wait until all are gone; a request under way has `grace` seconds to its answer."""
+        for task in list(self._resting):
+            task.cancel()
+        serving = self._serving - {asyncio.current_task()}
+        if serving and grace:
+            await asyncio.wait(serving, timeout=grace)
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)

@@ -241,6 +241,39 @@ def test_the_socket_is_removed_at_the_end(path: Path) -> None:
         assert not path.exists()
 
 
+def test_a_command_under_way_has_its_answer_though_the_server_stops(path: Path) -> None:
+    """`lbproxy upgrade` brings about the end of the daemon that is to answer it; who asks nothing is cut off."""
+
+    async def scenario() -> tuple[bytes, bytes]:
+        tasks, begun, stopping = Tasks(), asyncio.Event(), asyncio.Event()
+
+        async def last(_arguments: Mapping[str, object]) -> dict[str, Any]:
+            begun.set()
+            await stopping.wait()
+            for _ in range(5):
+                await asyncio.sleep(0)  # the end does not wait for its turn
+            return {"last": "words"}
+
+        server = ControlServer(str(path), {"last": last}, tasks)
+        server.bind()
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(path)
+        silent, other = await asyncio.open_unix_connection(path)
+        writer.write(b'{"command": "last"}\n')
+        await begun.wait()
+        stop = asyncio.ensure_future(server.stop())
+        stopping.set()
+        got = await reader.read(), await silent.read()
+        await stop
+        for each in (writer, other):
+            each.close()
+            await each.wait_closed()
+        await tasks.cancel()
+        return got
+
+    assert asyncio.run(scenario()) == (b'{"last": "words"}\n', b"")
+
+
 def test_a_stale_socket_is_replaced(path: Path) -> None:
     """What a killed daemon left behind does not stop the next one."""
     leave_stale(path)
