@@ -38,7 +38,7 @@ async def rehearse(config: Config) -> list[Secure]:
             from lbproxy.checks.probe import Probe  # whoever restarts without checks need not wait for it
             from lbproxy.checks.secure import Secure
 
-            if proxy.health.type in ("tls", "https"):
+            if proxy.health.secure:
                 made.append(await Secure.prepare(proxy.health))
             Probe(proxy.health, str(proxy.servers[0].address)).close()
     return made

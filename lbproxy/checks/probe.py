@@ -55,7 +55,7 @@ class Probe:
         self._health = health
         self._preface = preface
         self._name = health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
-        self._secure = Secure.of(health) if health.type in ("tls", "https") else None
+        self._secure = Secure.of(health) if health.secure else None
         self._generation = 0
         if self._secure is not None:
             self._secure.check_name(self._name)
@@ -106,6 +106,10 @@ class Probe:
                 stream = await self._open(endpoint)
                 stream.leave()
                 return CheckResult(State.UP, "TLS handshake done", "ok")
+            case "http" | "https":
+                return await self._ask_http(endpoint, fresh)
+
+    async def _ask_http(self, endpoint: Endpoint, fresh: bool) -> CheckResult:
         kept = self._kept
         if kept is not None and not fresh and kept.endpoint == endpoint:
             try:

@@ -136,6 +136,11 @@ class HealthConfig:
     verify: bool = False
     """Whether the certificate is checked. Off, since it proves nothing that the clients do not check themselves."""
 
+    @property
+    def secure(self) -> bool:
+        """Whether a check goes over TLS."""
+        return self.type in ("tls", "https")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyConfig:

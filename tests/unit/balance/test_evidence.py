@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
 from lbproxy.balance import evidence
@@ -32,8 +36,22 @@ ROWS = [
 
 
 def test_each_thing_that_can_be_seen_has_its_row() -> None:
-    """In the order of the numbers, so that none is forgotten in one of the two tables."""
+    """In the order of the numbers, so that none is forgotten in one of the two tables, or in the prose."""
     assert [getattr(evidence, seen) for seen, _, _ in ROWS] == list(range(len(TABLE)))
+    assert re.findall(r"^    ([A-Z_]+)  ", evidence.__doc__ or "", re.MULTILINE) == [seen for seen, _, _ in ROWS]
+
+
+def test_each_thing_is_seen_by_somebody() -> None:
+    """A row that nobody names says what does not happen."""
+    proxy = Path(__file__).parents[3] / "lbproxy" / "proxy"
+    nodes = [node for file in proxy.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    named = {
+        alias.name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module == "lbproxy.balance.evidence"
+        for alias in node.names
+    }
+    assert {seen for seen, _, _ in ROWS} <= named
 
 
 @pytest.mark.parametrize(("seen", "says", "vouched"), ROWS, ids=[row[0] for row in ROWS])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -15,12 +16,21 @@ from lbproxy.handover.parcel import VERSION, Parcel, decode, encode, encode_stat
 
 names = st.text(min_size=1, max_size=20)
 counts = st.integers(0, 2**62)
-parcels = st.builds(
-    Parcel, client_fd=st.just(-1), server_fd=st.sampled_from([-1, 0]), proxy=names, server=st.tuples(names, names),
-    peer=st.tuples(names, st.integers(0, 65535)), born=st.floats(0, 1e9), moved=st.tuples(counts, counts),
-    first_fin=st.sampled_from(["", "client_fin", "server_fin"]), flight=st.binary(max_size=50),
-    rests=st.tuples(st.binary(max_size=50), st.binary(max_size=50)), slot=counts, serial=counts,
-)  # fmt: skip
+FIELDS: dict[str, st.SearchStrategy[object]] = {
+    "client_fd": st.just(-1),
+    "server_fd": st.sampled_from([-1, 0]),
+    "proxy": names,
+    "server": st.tuples(names, names),
+    "peer": st.tuples(names, st.integers(0, 65535)),
+    "born": st.floats(0, 1e9),
+    "moved": st.tuples(counts, counts),
+    "first_fin": st.sampled_from(["", "client_fin", "server_fin"]),
+    "flight": st.binary(max_size=50),
+    "rests": st.tuples(st.binary(max_size=50), st.binary(max_size=50)),
+    "slot": counts,
+    "serial": counts,
+}
+parcels = st.builds(Parcel, **FIELDS)
 
 
 @contextmanager
@@ -35,6 +45,11 @@ def descriptors(several: list[Parcel]) -> Iterator[None]:
         for fd in (parcel.client_fd, parcel.server_fd):
             if fd >= 0:
                 os.close(fd)
+
+
+def test_every_field_is_tried() -> None:
+    """One that is forgotten here could be forgotten in the message, and would arrive as its default."""
+    assert list(FIELDS) == [field.name for field in fields(Parcel)]
 
 
 @given(st.lists(parcels, max_size=5))

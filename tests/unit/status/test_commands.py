@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import pytest
 
+from lbproxy import cli
 from lbproxy.errors import ControlError
+from lbproxy.process.commands import Operable, commands
+from lbproxy.status import commands as asked_of
 from lbproxy.status.commands import Command
 
 
@@ -35,6 +38,13 @@ def asked(arguments: dict[str, object]) -> object:
         return await handle(arguments)
 
     return asyncio.run(answer())
+
+
+def test_every_command_is_carried_out_and_can_be_asked() -> None:
+    """By the daemon and by the command line; nothing else is."""
+    known = {name: each.name for name, each in vars(asked_of).items() if isinstance(each, Command)}
+    assert set(commands(cast("Operable", None))) == set(known.values())
+    assert {name for name, each in vars(cli).items() if isinstance(each, Command)} == set(known)
 
 
 def test_arguments_of_the_right_form_arrive() -> None:

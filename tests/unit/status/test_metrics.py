@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
+from lbproxy.process.sums import NO_FIGURES
 from lbproxy.status.metrics import render
 from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
 
@@ -124,6 +125,18 @@ def test_histograms_are_cumulative_and_their_last_bucket_is_their_count() -> Non
     first_byte = "lbproxy_server_first_byte_seconds"
     assert [bucket(first_byte, le) for le in ("8.192", "+Inf")] == [0, 1]
     assert (got[f"{first_byte}_count", labels], got[f"{first_byte}_sum", labels]) == (1, 9.5)
+
+
+def test_every_figure_is_on_the_page() -> None:
+    """There is nothing else to count for; each is another number here."""
+    (proxy,) = snapshot(server()).proxies
+    shown = set(series(snapshot(server())).values())
+    for view in (proxy, *proxy.servers):
+        for name in {field.name for field in fields(view)} - NO_FIGURES:
+            figure = getattr(view, name)
+            if isinstance(figure, Histogram):
+                figure = figure.total_seconds
+            assert set(figure.values() if isinstance(figure, dict) else [figure]) <= shown, name
 
 
 def test_a_server_is_up_only_in_the_state_up() -> None:
