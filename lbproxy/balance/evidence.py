@@ -27,7 +27,7 @@ The kernel knows which data it has repeated in vain (`net.tcpinfo`). That a serv
 makes one failed check enough, and hurries it; that it reads nothing and acknowledges each probe says that it is slow.
 
 A name server says where servers are, and nothing of how they are. An answer that is empty, an error and silence leave
-what is known; addresses that a fuller answer no longer has are drained.
+what is known; addresses that no answer has had for five minutes are drained.
 
 The operator drains and makes ready. A server that says `[-]shutdown` drains by its own word, and ends its connections
 itself. The combined state of a server is for display and for choice; what is done to its connections follows from what

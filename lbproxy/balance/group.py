@@ -3,17 +3,25 @@
 Each address is chosen, checked and held to account as a server of its own, for it is a machine of its own; what the
 operator has named is shown and switched as one. A server that is given as an IP address is a group of one for ever. A
 name that was never known has one member without an endpoint, which is never chosen.
+
+An answer has some of the addresses more often than it has fewer masters: some name servers give a few in turn, one of
+several is behind the others. So an address is a member until no answer has had it for MISSED. Until then its checks,
+and clients, say whether it is one to use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from lbproxy.balance.counts import Counts
 from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Endpoint, Server
 from lbproxy.balance.state import SEVERITY, State
 from lbproxy.config.model import ServerConfig
+
+MISSED: Final = 300.0
+"""Seconds without being in any answer after which an address is none of the name's any more: some ten look-ups."""
 
 
 class Group:
@@ -49,21 +57,24 @@ class Group:
     def resolved(self, answer: Sequence[Endpoint], now: float) -> tuple[list[Server], list[Server]]:
         """Take in where the name is; returns the members that come (or have an address at last) and those that go.
 
-        An empty answer says nothing: the last known addresses stay.
+        An empty answer says nothing: the last known addresses stay. So do those, for a while, that this one lacks.
         """
         if not answer:
             return [], []
+        missing = [server.endpoint for server in self.members if server.endpoint and now - server.named_at < MISSED]
         first = self.members[0]
         known = {server.endpoint: server for server in self.members}
         came: list[Server] = []
         self.members = []
-        for endpoint in dict.fromkeys(answer):
+        for endpoint in dict.fromkeys([*answer, *missing]):
             server = known.pop(endpoint, None)
             if server is None:
                 server = known.pop(None, None) or self.make(None, now)
                 server.endpoint = endpoint
                 server.manual, server.drained_at = first.manual, first.drained_at
                 came.append(server)
+            if endpoint in answer:
+                server.named_at = now
             self.members.append(server)
         return came, list(known.values())
 

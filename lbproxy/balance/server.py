@@ -32,6 +32,7 @@ class Server:
         "health",
         "manual",
         "max_conns",
+        "named_at",
         "nowhere",
         "recovered_at",
         "turn",
@@ -46,6 +47,8 @@ class Server:
         self.turn = 0
         """How near its turn among equals is; the rotation's to change."""
         self.endpoint: Endpoint | None = None
+        self.named_at = now
+        """When its name was last known to lead there."""
         self.nowhere = "its name does not resolve"
         """Why it has no endpoint, where it has none."""
         self.circular = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.group import MISSED
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import Address, ServerConfig
@@ -70,6 +71,22 @@ def test_what_checks_find_behind_a_suspicion_is_acted_upon(place: Place, found: 
     place.proxy.backend.observe(place.server("s0"), TrafficResult("closed"), 1.0)
     place.proxy.backend.observe(place.server("s0"), CheckResult(found, "500", "http_500"), 2.0)
     place.later(GRACE + 2 * SPREAD)
+    assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
+
+
+def test_an_address_that_its_name_has_lost_for_good_drains(place: Place) -> None:
+    """As a server that is removed: no new ones, drain_timeout for what is open. Until then nothing happens to it."""
+    clients = {name: client for client, _, name in (place.linked(), place.linked())}
+    group = place.proxy.backend.pool.find("s0")
+    assert group
+    elsewhere = place.server("s1").endpoint
+    assert elsewhere
+    place.proxy.backend.resolved(group, [elsewhere], MISSED - 1)
+    place.later(2 * place.settings.drain_timeout)
+    assert (ended(clients["s0"]), len(group.members)) == ("open", 2)
+    place.proxy.backend.resolved(group, [elsewhere], MISSED)
+    assert [server.endpoint for server in group.members] == [elsewhere]
+    place.later(2 * place.settings.drain_timeout)
     assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
 
 

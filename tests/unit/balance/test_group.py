@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lbproxy.balance.checked import CheckResult
-from lbproxy.balance.group import Group
+from lbproxy.balance.group import MISSED, Group
 from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Endpoint, Lease, Server
 from lbproxy.balance.state import State
@@ -34,6 +34,25 @@ def places(servers: list[Server]) -> str:
 @pytest.mark.parametrize(
     ("before", "answer", "after", "came", "gone"),
     [
+        ("12", "12", "12", "", ""),
+        ("12", "22", "21", "", ""),
+        ("12", "1", "12", "", ""),
+        ("12", "3", "312", "3", ""),
+        ("123", "24", "2413", "4", ""),
+    ],
+)
+def test_what_an_answer_lacks_stays_for_a_while(before: str, answer: str, after: str, came: str, gone: str) -> None:
+    """A name server that gives some of the addresses in turn drained the others, and cut what they had."""
+    group = group_of(*before)
+    news = group.resolved(at(*answer), 1.0)
+    assert (places(group.members), places(news[0]), places(news[1])) == (after, came, gone)
+    group.resolved(at(*before), MISSED - 1)
+    assert group.resolved(at(*answer), MISSED) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("before", "answer", "after", "came", "gone"),
+    [
         ("", "", "-", "", ""),
         ("", "1", "1", "1", ""),
         ("", "12", "12", "12", ""),
@@ -49,10 +68,10 @@ def places(servers: list[Server]) -> str:
     ],
 )
 def test_what_an_answer_changes(before: str, answer: str, after: str, came: str, gone: str) -> None:
-    """An empty one nothing: who has lost a zone has not switched off the machines in it."""
+    """An empty one nothing: who has lost a zone has not switched off the machines in it. Others do so in the end."""
     group = group_of(*before)
     known = {server.place: server for server in group.members}
-    news = group.resolved(at(*answer), 1.0)
+    news = group.resolved(at(*answer), MISSED)
     assert (places(group.members), places(news[0]), places(news[1])) == (after, came, gone)
     assert all(known.get(server.place, server) is server for server in group.members)
 
@@ -70,7 +89,7 @@ def test_a_new_address_of_a_drained_server_is_drained_too() -> None:
     """The operator has spoken of the name."""
     group = group_of("1")
     group.members[0].manual, group.members[0].drained_at = True, 7.0
-    group.resolved(at("2"), 9.0)
+    group.resolved(at("2"), MISSED)
     assert [(server.manual, server.drained_at) for server in group.members] == [(True, 7.0)]
 
 
@@ -81,7 +100,7 @@ def test_max_conns_holds_for_all_addresses_together() -> None:
     one, two = group.members
     held = [Lease(one), Lease(one), Lease(two)]
     assert (group.counts.connections, one.limit(), two.limit()) == (3, 4, 3)
-    group.resolved(at("2"), 1.0)
+    group.resolved(at("2"), MISSED)
     assert (group.counts.connections, two.limit()) == (3, 3)
     for lease in held:
         lease.release()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.group import MISSED
 from lbproxy.balance.pool import Pool, rules_of
 from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.state import State
@@ -281,14 +282,14 @@ def test_each_address_of_a_name_is_chosen_and_judged_by_itself() -> None:
     pool = pool_of("a")
     (group,) = pool.groups
     places = [(2, (f"10.0.0.{n}", 6443)) for n in (1, 2, 3)]
-    pool.resolved(group, places, 0.0)
+    pool.resolved(group, places, MISSED)
     assert Counter(lease.server.place for _ in range(6) if (lease := pool.pick(0.0))) == {
         "10.0.0.1": 2, "10.0.0.2": 2, "10.0.0.3": 2,
     }  # fmt: skip
     assert pool.others_up(group.members[0])
     group.members[1].health.observe(SICK, 0.0)
     group.members[1].health.observe(SICK, 0.0)
-    pool.resolved(group, places[1:], 0.0)
+    pool.resolved(group, places[1:], 2 * MISSED)
     assert {lease.server.place for _ in range(6) if (lease := pool.pick(0.0))} == {"10.0.0.3"}
     firsts = Counter()
     for node in range(300):

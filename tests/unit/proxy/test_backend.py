@@ -10,6 +10,7 @@ import pytest
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.evidence import HELLO_REFUSED
+from lbproxy.balance.group import MISSED
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import HealthConfig
@@ -149,6 +150,7 @@ def test_who_hears_of_names_hears_only_of_changes(scene: Scene) -> None:
     assert here is not None
     for answer in ([here], [], [here, there], [there, here], [there]):
         backend.resolved(group, answer, 1.0)
+    backend.resolved(group, [there], 1.0 + MISSED)
     assert told == [(1, 0), (0, 1)]
 
 
