@@ -21,7 +21,8 @@ A client's connection (`weigh`, the table below):
     ANSWERED          the server's first byte                 answers
 
 A check says up, sick, draining or down (`checks.answer` has what each answer means); `checked` counts them. It also
-vouches: for a server that could not be connected to, once fail_timeout is over.
+vouches, once fail_timeout is over: for a server that could not be connected to, and for one that broke off if checks
+have found it bad since then and well again.
 
 The kernel knows which data it has repeated in vain (`net.tcpinfo`). That a server acknowledges nothing for a while
 makes one failed check enough, and hurries it; that it reads nothing and acknowledges each probe says that it is slow.

@@ -79,9 +79,12 @@ class Health:
         if isinstance(seen, TrafficResult):
             self.suspicion.observe(seen, now)
             return self._settle("a connection to it worked", now)
+        changed = self.checked.observe(seen, now)
         if seen.state is State.UP:
+            if changed and self.checked.recovered_at == now:
+                self.suspicion.explained()
             self.suspicion.vouch(now)
-        return self._settle(seen.reason, now, by_checks=self.checked.observe(seen, now))
+        return self._settle(seen.reason, now, by_checks=changed)
 
     def may_be_tried(self, now: float) -> bool:
         """Whether nothing but a suspicion that has lasted its time speaks against it: one connection may try it."""

@@ -19,7 +19,8 @@ again. Being suspect is a preference and never a reason to refuse.
 
 What undoes a failure depends on how far it got. A server that could not be connected to has only to be connected to.
 One that broke off connections it had accepted must answer a client: that it accepts another proves nothing, and
-neither does a check, which it may have passed all the time.
+neither does a check, which it may have passed all the time; unless the checks have seen an outage too, and its end:
+then that was it (`explained`).
 """
 
 from __future__ import annotations
@@ -118,6 +119,10 @@ class Suspicion:
         """Take in that a check says up."""
         if now >= self._try_at and not self._must_answer:
             self._turn(VOUCHED)
+
+    def explained(self) -> None:
+        """Take in that checks have found it bad since, and well again: from now on they may vouch for it."""
+        self._must_answer = False
 
     def may_be_tried(self, now: float) -> bool:
         """Whether it is suspect and has sat out its time, so that one connection may go there."""

@@ -265,6 +265,16 @@ def test_transitions_are_exactly_the_changes_of_state(story: str, rise: int, fal
             assert "d" in story[: at + 1]
 
 
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [("Edduu", "ddddu"), ("Essuu", "ddddu"), ("EddEuu", "dddddu"), ("dduEuu", "uddddu"), ("EduEuu", "dddddd"),
+     ("EdduuEuu", "dddduddd")],
+)  # fmt: skip
+def test_an_outage_that_checks_have_seen_begin_and_end_explains_what_clients_met(story: str, expected: str) -> None:
+    """All masters hang, and recover: where nobody comes for hours to prove it, none must be shown down for hours."""
+    assert states(Health(Rules(fail_timeout=10.0), 0.0), story, step=6.0) == expected
+
+
 @given(st.text("uslFECA", max_size=60))
 def test_enough_good_results_make_any_server_up(story: str) -> None:
     """There is no state that a server cannot leave."""
