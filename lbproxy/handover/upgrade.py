@@ -144,7 +144,7 @@ class Successor:
         complete = queue.send(parcels) and queue.send_state(state)
         queue.sender.close()
         if not complete:
-            raise HandoverError("the new process did not read the connections")
+            raise self._ended("did not read the connections")
         await self._answer(Have, _TAKE, "did not take the connections")
 
     def orphan(self) -> None:
@@ -180,11 +180,12 @@ class Successor:
         except ConnectionError:  # it has gone without reading what it was told
             message = b""
         if not message:
-            raise HandoverError(f"the new process ended{self._status()}, see its log lines")
+            raise self._ended("ended the handover, see its log lines")
         return decode(message, kind)
 
-    def _status(self) -> str:
+    def _ended(self, otherwise: str) -> HandoverError:
+        """Return the error that says how it has ended; if it has not within a second, what it did `otherwise`."""
         try:
-            return f" with status {self._process.wait(1)}"
+            return HandoverError(f"the new process ended with status {self._process.wait(1)}, see its log lines")
         except subprocess.TimeoutExpired:
-            return " the handover"
+            return HandoverError(f"the new process {otherwise}")
