@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -56,6 +57,9 @@ def main(file: str, control: str | None = None) -> int:
         print(problem, file=sys.stderr)
         if takeover is not None:
             takeover.refuse(str(problem))
+        elif Notifier().there and _is_absent(file):
+            print("it is not tried again: write it, and start the service", file=sys.stderr)
+            return os.EX_CONFIG
         else:
             _rest()
         return 1
@@ -64,6 +68,16 @@ def main(file: str, control: str | None = None) -> int:
     if status == 1 and takeover is None:
         _rest()
     return status
+
+
+def _is_absent(file: str) -> bool:
+    try:
+        Path(file).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _rest() -> None:

@@ -286,6 +286,28 @@ def test_it_never_gives_up() -> None:
             assert greeting(port) == "one"
 
 
+def test_without_a_configuration_it_is_tried_once(streams: Numbered) -> None:
+    """The package enables the service before there is one: a boot says so and has failed. Later it may go missing."""
+    config = one_proxy([streams.address])
+    with Service(config) as service:
+        streams.open(port_of(service), steady=3)
+        service.run("rm", "/etc/lbproxy/lbproxy.yaml")
+        service.systemctl("restart")
+        streams.progress()
+        service.kill("KILL")
+        assert service.show("ActiveState") == "active"
+        streams.finish()
+        service.systemctl("stop")
+        assert service.systemctl("start", check=False).returncode != 0
+        assert (service.show("ActiveState"), service.show("ExecMainStatus")) == ("failed", "78")
+        log = service.log()
+        assert log.count("/etc/lbproxy/lbproxy.yaml: cannot be read: No such file or directory\n") == 3
+        assert log.count("it is not tried again: write it, and start the service") == 1
+        service.rewrite(config)
+        service.systemctl("start")
+        assert service.status()
+
+
 def test_a_port_that_is_still_anothers_is_taken_once_it_is_free() -> None:
     """The former proxy's pod, say: it waits in the process, says so once, and serves what else it can."""
     with Echo("one") as one:
