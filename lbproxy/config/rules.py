@@ -17,10 +17,10 @@ _LOOPBACK = re.compile(r"127(\.[0-9]+){3}")
 def check(config: Config, report: Report) -> None:
     """Report what is wrong with `config` as a whole; entries that could not be read are None in its tuples."""
     _overlaps(config, report)
+    _loops(config, report)
     for name, proxy in config.proxies.items():
         place = under("proxies", name)
         _servers(proxy, place, report)
-        _loops(proxy, place, report)
         _times(proxy, place, report)
         if proxy.health is not None:
             _pair(proxy.health, f"{place}.health", report)
@@ -78,14 +78,32 @@ def _servers(proxy: ProxyConfig, place: str, report: Report) -> None:
         report.add(f"{place}.servers", "every server is marked down, none would be left")
 
 
-def _loops(proxy: ProxyConfig, place: str, report: Report) -> None:
-    own = set(proxy.listen)
-    for index, server in enumerate(proxy.servers):
-        for address in _ends(server.address) if server is not None else ():
-            if address in own:
-                where = item(f"{place}.servers", index)
-                report.add(where, f"{server.address} is this proxy itself, which listens on {address}")
-                break
+def _loops(config: Config, report: Report) -> None:
+    """Report every server that is the proxy that would dial it, or another one that leads back there."""
+    holders = {address: name for name, proxy in config.proxies.items() for address in proxy.listen}
+    for name, proxy in config.proxies.items():
+        for index, server in enumerate(proxy.servers):
+            where = item(f"{under('proxies', name)}.servers", index)
+            for address in _ends(server.address) if server is not None else ():
+                if address in proxy.listen:
+                    report.add(where, f"{server.address} is this proxy itself, which listens on {address}")
+                    break
+                if address in holders and name in _behind(config, holders, holders[address]):
+                    report.add(where, f"{server.address} is {holders[address]}, whose servers lead back to this proxy")
+                    break
+
+
+def _behind(config: Config, holders: dict[Address, str], name: str) -> set[str]:
+    """Return the proxies that a client of `name` may come to."""
+    seen: set[str] = set()
+    ahead = [name]
+    while ahead:
+        at = ahead.pop()
+        if at not in seen:
+            seen.add(at)
+            ends = (end for server in config.proxies[at].servers if server is not None for end in _ends(server.address))
+            ahead += [holders[end] for end in ends if end in holders]
+    return seen
 
 
 def _ends(dialled: Address) -> list[Address]:

@@ -22,6 +22,18 @@ def problems(proxy: str, rest: str = "") -> list[str]:
     return []
 
 
+def test_proxies_may_stand_behind_each_other_and_not_in_a_circle() -> None:
+    """One client would go round until no descriptor is left, in whichever of them it begins."""
+    row = "  {}: {{listen: 127.0.0.1:{}, servers: [127.0.0.1:{}, 10.4.6.11:1]}}\n"
+    assert loads("proxies:\n" + row.format("a", 1, 2) + row.format("b", 2, 3) + row.format("c", 3, 9), "f")
+    with pytest.raises(ConfigError) as refused:
+        loads("proxies:\n" + row.format("a", 1, 2) + row.format("b", 2, 3) + row.format("c", 3, 2), "f")
+    assert str(refused.value).splitlines() == [
+        "f:3: proxies.b.servers[0]: 127.0.0.1:3 is c, whose servers lead back to this proxy",
+        "f:4: proxies.c.servers[0]: 127.0.0.1:2 is b, whose servers lead back to this proxy",
+    ]
+
+
 @pytest.mark.parametrize(
     ("bound", "dialled", "loop"),
     [
