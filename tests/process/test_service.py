@@ -378,39 +378,25 @@ def test_connections_that_nobody_takes_over_are_reset(streams: Numbered) -> None
 
 
 @pytest.mark.parametrize("how", [("stop", UNIT), ("isolate", "box.target")], ids=["by itself", "with much else"])
-def test_a_stop_lets_exchanges_end_and_serves_until_they_have(how: tuple[str, str]) -> None:
+def test_a_stop_lets_exchanges_end_and_serves_until_they_have(streams: Numbered, how: tuple[str, str]) -> None:
     """As SIGTERM does where nobody takes over: who is quiet is cut at once, and the port is the last thing to go."""
-    with Echo("one") as one, Service({**one_proxy([one]), "shutdown_timeout": "1h"}) as service:
+    with Service({**one_proxy([streams.address]), "shutdown_timeout": "1h"}) as service:
         port = port_of(service)
-        with connect(port) as quiet, connect(port) as busy:
-            assert receive_line(quiet) == receive_line(busy) == "one"
-            until(lambda: min(conn["age_seconds"] for conn in service.conns()) > 3.5, "they are kept", 10)
-
-            def exchange() -> bool:
-                busy.sendall(b"still here")
-                return receive(busy, 10) == b"still here"
-
-            service.run("systemctl", "--no-block", *how)
-            until(lambda: exchange() and "connections have 3600 s to end" in service.log())
-            quiet.settimeout(0)
-            until(lambda: exchange() and cut(quiet), "who is quiet is cut")
-            for _ in range(20):
-                assert exchange()
-                assert greeting(port) == "one"
-            assert service.show("ActiveState") == "deactivating"
-        until(lambda: service.show("ActiveState") == "inactive", "it has ended", 10)
+        streams.open(port, fast=3, held=3)
+        kept(service, streams)
+        service.run("systemctl", "--no-block", *how)
+        until(lambda: streams.alive() == 3, "who is quiet is cut", 20)
+        streams.visit(port, per_second=20)
+        streams.progress()
+        assert service.show("ActiveState") == "deactivating"
+        visits = streams.stop_visits()
+        assert visits.refused == 0
+        assert visits.done
+        report = streams.finish()
+        assert (report.intact, sorted(cut.split()[0] for cut in report.cut), report.wrong) == (3, ["held"] * 3, [])
+        until(lambda: service.show("ActiveState") == "inactive", "it has ended", 20)
         with pytest.raises(ConnectionRefusedError):
             connect(port)
-
-
-def cut(client: socket.socket) -> bool:
-    """Whether it has been reset; it does not wait."""
-    try:
-        return client.recv(1) == b"no more is said"
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 def test_a_systemd_that_does_not_say_what_is_asked_of_it_costs_no_connection(streams: Numbered) -> None:
