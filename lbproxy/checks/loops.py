@@ -2,7 +2,7 @@
 
 Such a server answers checks, and one client of it uses up every descriptor. The rules of the configuration find it
 where it is written down; here it is found behind a name, and among the addresses of this machine when it listens on
-all.
+all. What no address shows is found by `proxy.circles`.
 """
 
 from __future__ import annotations
