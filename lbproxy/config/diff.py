@@ -156,10 +156,12 @@ def _settings(old: Record, new: Record, prefix: str = "", skip: tuple[str, ...] 
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return write(value[0]) if len(value) == 1 else f"[{', '.join(map(write, value))}]"
     if not isinstance(value, Record):
         return write(value)
     keys = ((f.name, getattr(value, f.name)) for f in fields(value))
-    return f"{{{', '.join(f'{key}: {write(each)}' for key, each in keys if each is not None)}}}"
+    return f"{{{', '.join(f'{key}: {_shown(each)}' for key, each in keys if each is not None)}}}"
 
 
 def _label(server: ServerConfig) -> str:

@@ -188,8 +188,10 @@ class ProxyConfig:
 class Admin:
     """The HTTP endpoint for metrics and probes, which knows no password."""
 
-    listen: Listen
-    """IP address and port. That it is taken does not stop the proxies."""
+    listen: tuple[Listen, ...]
+    """IP address and port, or several. That one is taken does not stop the proxies."""
+    probes: tuple[Listen, ...] | None = None
+    """Where /livez, /readyz and /healthz are answered and nothing else, for the network; the default is nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,10 @@ def _listens(config: Config) -> Iterator[tuple[str, Address]]:
             if address is not None:
                 yield item(f"{under('proxies', name)}.listen", index), address
     if config.admin is not None:
-        yield "admin.listen", config.admin.listen
+        for place, addresses in (("admin.listen", config.admin.listen), ("admin.probes", config.admin.probes or ())):
+            for index, address in enumerate(addresses):
+                if address is not None:
+                    yield item(place, index) if len(addresses) > 1 else place, address
 
 
 def _overlap(one: Address, other: Address) -> bool:

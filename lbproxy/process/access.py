@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import ControlError, OccupiedError
 from lbproxy.status.commands import Handler
 from lbproxy.status.control import ControlServer
+from lbproxy.status.snapshot import Snapshot
 from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
-    from lbproxy.status.admin import AdminServer, Source
+    from lbproxy.status.admin import AdminServer
+    from lbproxy.status.pages import Pages
 
 log = logging.getLogger(__name__)
 
 _AGAIN: Final = 5.0
 """Seconds between two tries to have a control socket."""
+
+
+class Source(Protocol):
+    """Who knows how things are: the daemon."""
+
+    async def snapshot(self) -> Snapshot:
+        """Return the state of everything, `config` included."""
 
 
 class Access:
@@ -33,7 +42,9 @@ class Access:
         self._control = ControlServer(path, commands, tasks)
         self._source = source
         self._tasks = tasks
-        self._admin: AdminServer | None = None
+        self._admin: dict[tuple[Address, bool], AdminServer] = {}
+        """By the address, and whether it is for probes alone."""
+        self._pages: Pages | None = None
 
     def bind(self, take_over: bool = False) -> None:
         """Have a control socket, with `take_over` beside that of another daemon. Raises ControlError."""
@@ -87,26 +98,33 @@ class Access:
 
     async def move_admin(self, config: Config) -> None:
         """Have the admin endpoint where `config` says, or none."""
+        wanted = []
+        if config.admin:
+            wanted += [(address, False) for address in config.admin.listen]
+            wanted += [(address, True) for address in config.admin.probes or ()]
         try:
-            await self._move_admin(config.admin.listen if config.admin else None)
+            await self._move_admin(wanted)
         except Exception:
             log.exception("bug: the admin endpoint, the proxies are not affected")
 
-    async def _move_admin(self, listen: Address | None) -> None:
-        if self._admin:
-            await self._admin.rebind(listen)
-        elif listen:
-            await asyncio.sleep(0)
-            from lbproxy.status.admin import AdminServer  # only now that connections move: its imports take their time
+    async def _move_admin(self, wanted: Sequence[tuple[Address, bool]]) -> None:
+        for gone in [each for each in self._admin if each not in wanted]:
+            await self._admin.pop(gone).stop()
+        if not wanted:
+            return
+        await asyncio.sleep(0)
+        from lbproxy.status import admin, pages  # only now that connections move: their imports take their time
 
-            self._admin = AdminServer(listen, self._source, self._tasks)
-            await self._admin.start()
+        self._pages = self._pages or pages.Pages(self._source.snapshot)
+        for address, probes in wanted:
+            if (address, probes) not in self._admin:
+                paths = pages.PROBES if probes else tuple(pages.PAGES)
+                server = self._admin[address, probes] = admin.AdminServer(address, self._pages, self._tasks, paths)
+                await server.start()
 
     async def release_admin(self) -> None:
         """Give up the admin endpoint."""
-        admin, self._admin = self._admin, None
-        if admin is not None:
-            await admin.stop()
+        await self._move_admin([])
 
     async def close(self) -> None:
         """Give up both."""

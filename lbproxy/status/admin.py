@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Protocol
+from collections.abc import Collection
 
 from lbproxy.config.model import Address
 from lbproxy.status.http import HEADER_LIMIT, Conversation, Reply, Request
 from lbproxy.status.pages import PAGES, Pages
 from lbproxy.status.serving import Clients, Turns
-from lbproxy.status.snapshot import Snapshot
 from lbproxy.tasks import Tasks
 
 MAX_CONNECTIONS = 64
@@ -29,19 +28,13 @@ _BETWEEN = 0.01
 log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """Who knows how things are: the daemon."""
-
-    async def snapshot(self) -> Snapshot:
-        """Return the state of everything, `config` included."""
-
-
 class AdminServer:
-    """Listens on `listen` and answers from `source`, in tasks of `tasks`."""
+    """Listens on `listen` and answers with those of `pages` that are in `paths`, in tasks of `tasks`."""
 
-    def __init__(self, listen: Address, source: Source, tasks: Tasks) -> None:
-        self._listen: Address | None = listen
-        self._pages = Pages(source.snapshot)
+    def __init__(self, listen: Address, pages: Pages, tasks: Tasks, paths: Collection[str] = tuple(PAGES)) -> None:
+        self._listen = listen
+        self._pages = pages
+        self._paths = paths
         self._tasks = tasks
         self._clients = Clients(self._serve, tasks, "admin client", MAX_CONNECTIONS)
         self._server: asyncio.Server | None = None
@@ -70,18 +63,8 @@ class AdminServer:
             self._server = None
         await self._clients.close()
 
-    async def rebind(self, listen: Address | None) -> None:
-        """Move to another address, or with None to none, after a reload."""
-        if listen == self._listen:
-            return
-        await self.stop()
-        self._listen = listen
-        await self.start()
-
     async def _bind(self) -> str | None:
-        """Listen, if there is an address to listen on; returns why it failed."""
-        if self._listen is None:
-            return None
+        """Listen; returns why it failed."""
         try:
             self._server = await asyncio.start_server(
                 self._clients.accept, self._listen.host, self._listen.port, limit=HEADER_LIMIT
@@ -103,8 +86,8 @@ class AdminServer:
     async def _answer(self, request: Request) -> Reply:
         """Return the reply to `request`, whatever it asks for, when it is its turn."""
         await self._turns.mine()
-        if request.path not in PAGES:
-            return Reply(404, f"not found; there are {' '.join(PAGES)}\n".encode())
+        if request.path not in self._paths:
+            return Reply(404, f"not found; there are {' '.join(self._paths)}\n".encode())
         if request.method not in ("GET", "HEAD"):
             return Reply(405, b"only GET and HEAD\n", headers=(("Allow", "GET, HEAD"),))
         try:

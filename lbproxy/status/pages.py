@@ -56,6 +56,8 @@ PAGES: Final[dict[str, Callable[[Snapshot], Draft] | None]] = {
     "/status": _status,
 }
 """What makes each page of a snapshot; None where answering at all is the answer."""
+PROBES: Final = ("/livez", "/healthz", "/readyz")
+"""The pages that tell the network no more than that this node is well."""
 
 
 class Pages:

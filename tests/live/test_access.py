@@ -26,7 +26,10 @@ class Nobody:
         raise NotImplementedError
 
 
-CONFIG = "admin: {listen: '127.0.0.1:%s'}\nproxies: {p: {listen: ['127.0.0.1:1'], servers: ['127.0.0.1:2']}}\n"
+PROXY = "proxies: {p: {listen: ['127.0.0.1:1'], servers: ['127.0.0.1:2']}}\n"
+CONFIG = "admin: {listen: '127.0.0.1:%s'}\n" + PROXY
+ADMIN = "admin: %s\n" + PROXY
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def test_a_control_socket_that_cannot_take_the_others_place_is_tried_again(
@@ -119,6 +122,53 @@ def test_a_control_socket_that_has_gone_is_made_again(
 
     asyncio.run(scene())
     assert caplog.text.count("the control socket is gone, and made again") == 1
+
+
+def test_a_reload_moves_the_admin_endpoint_and_leaves_what_stays(tmp_path: Path) -> None:
+    """The connections of an address that stays go on, those of one that goes are closed; with none there is none."""
+
+    async def scene() -> None:
+        tasks = Tasks()
+        reached = Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks)
+        first, second, third = free_port(), free_port(), free_port()
+        text = "{listen: ['127.0.0.1:%d', '127.0.0.1:%d']}"
+        await reached.move_admin(loads(ADMIN % (text % (first, second)), "x"))
+        kept, gone = [await asyncio.open_connection("127.0.0.1", port) for port in (first, second)]
+        await reached.move_admin(loads(ADMIN % (text % (first, third)), "x"))
+        assert await gone[0].read() == b""
+        assert {first, second, third} & set(listening()) == {first, third}
+        kept[1].write(LIVEZ)
+        assert b"200" in await kept[0].readline()
+        await reached.move_admin(loads(PROXY, "x"))
+        assert {first, second, third}.isdisjoint(listening())
+        for _, writer in (kept, gone):
+            writer.close()
+        await reached.close()
+        await tasks.cancel()
+
+    asyncio.run(scene())
+
+
+def test_probes_are_all_that_their_address_answers(tmp_path: Path) -> None:
+    """It may be open to the network: whether this node is well, and nothing of the cluster."""
+
+    async def scene() -> dict[str, int]:
+        tasks = Tasks()
+        reached = Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks)
+        admin, probes = free_port(), free_port()
+        both = f"{{listen: '127.0.0.1:{admin}', probes: '127.0.0.1:{probes}'}}"
+        await reached.move_admin(loads(ADMIN % both, "x"))
+        found = {}
+        for path in ("/livez", "/healthz", "/status", "/metrics", "/"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", probes)
+            writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+            found[path] = int((await reader.readline()).split()[1])
+            writer.close()
+        await reached.close()
+        await tasks.cancel()
+        return found
+
+    assert asyncio.run(scene()) == {"/livez": 200, "/healthz": 200, "/status": 404, "/metrics": 404, "/": 404}
 
 
 def test_the_admin_endpoint_is_where_the_configuration_says(tmp_path: Path) -> None:

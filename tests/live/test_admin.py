@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lbproxy.config.model import Address
 from lbproxy.status import admin, http
 from lbproxy.status.admin import AdminServer
+from lbproxy.status.pages import Pages
 from lbproxy.status.render import status_json
 from lbproxy.status.snapshot import ProxyView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
@@ -69,7 +70,7 @@ class Daemon:
         self.now = state(a="up")
         self.port = free_port()
         self.tasks = Tasks()
-        self.server = AdminServer(Address("127.0.0.1", self.port), self, self.tasks)
+        self.server = AdminServer(Address("127.0.0.1", self.port), Pages(self.snapshot), self.tasks)
         self.loop = uvloop.new_event_loop()
 
     async def snapshot(self) -> Snapshot:
@@ -446,24 +447,3 @@ def test_stopping_ends_the_attempts_to_bind(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.create_server(("127.0.0.1", daemon.port)), running(daemon):
         daemon.run(daemon.server.stop())
         assert not daemon.tasks._running
-
-
-def test_a_reload_moves_it_or_takes_it_away(daemon: Daemon) -> None:
-    """`rebind` serves the new address and leaves the old one; None ends it, an address brings it back."""
-    first, second = daemon.port, free_port()
-    with connect(first) as kept:
-        kept.sendall(GET)
-        kept.recv(4096)
-        daemon.run(daemon.server.rebind(Address("127.0.0.1", first)))
-        kept.sendall(GET)
-        assert kept.recv(4096).startswith(b"HTTP/1.1 200 ")
-        daemon.run(daemon.server.rebind(Address("127.0.0.1", second)))
-        assert everything(kept) == b""
-    daemon.port = second
-    assert curl(daemon, "/livez")[0] == 200
-    daemon.run(daemon.server.rebind(None))
-    for port in (first, second):
-        with pytest.raises(ConnectionRefusedError):
-            connect(port)
-    daemon.run(daemon.server.rebind(Address("127.0.0.1", second)))
-    assert curl(daemon, "/livez")[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
@@ -90,18 +91,22 @@ health = records(HealthConfig, ca_file=maybe, server_name=st.none() | labels) | 
 )
 
 
+def _some(listens: Iterator[Address], least: int, draw: st.DrawFn) -> tuple[Address, ...]:
+    return tuple(next(listens) for _ in range(draw(st.integers(least, 2))))
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     """Draw a configuration that `load` takes."""
     bound = st.builds(Address, st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "::"]), st.integers(10000, 65535))
-    apart = st.lists(bound, min_size=7, max_size=7, unique_by=lambda a: (":" in a.host, a.port))
+    apart = st.lists(bound, min_size=10, max_size=10, unique_by=lambda a: (":" in a.host, a.port))
     listens = iter(draw(apart))
     proxies = {}
     for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
         proxies[name] = draw(
             records(
                 ProxyConfig,
-                listen=st.just(tuple(next(listens) for _ in range(draw(st.integers(1, 2))))),
+                listen=st.just(_some(listens, 1, draw)),
                 servers=st.lists(servers, min_size=1, max_size=3, unique_by=lambda s: s.name)
                 .map(tuple)
                 .filter(lambda many: not all(s.down for s in many)),
@@ -112,7 +117,7 @@ def configs(draw: st.DrawFn) -> Config:
                 health=st.none() | health,
             )
         )
-    admin = st.none() | st.just(Admin(listen=next(listens)))
+    admin = st.none() | st.just(Admin(listen=_some(listens, 1, draw), probes=_some(listens, 0, draw) or None))
     config: Config = draw(records(Config, proxies=st.just(proxies), admin=admin, log=records(Log)))
     return config
 

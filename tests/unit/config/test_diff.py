@@ -130,12 +130,17 @@ def test_a_renamed_proxy_hands_its_address_over() -> None:
 
 def test_settings_of_the_process() -> None:
     """They have no name in front."""
-    new = replace(BASE, shutdown_timeout=20.0, watch=False, admin=Admin(listen=HERE), log=Log(level="debug"))
+    new = replace(BASE, shutdown_timeout=20.0, watch=False, admin=Admin(listen=(HERE,)), log=Log(level="debug"))
     assert diff(BASE, new).lines() == [
         "shutdown_timeout 10s -> 20s",
         "watch true -> false",
         "admin none -> {listen: 127.0.0.1:6443}",
         "log.level info -> debug",
+    ]
+    twice = replace(new, admin=Admin(listen=(HERE, THERE), probes=(THERE,)))
+    assert diff(new, twice).lines() == [
+        "admin.listen 127.0.0.1:6443 -> [127.0.0.1:6443, [::1]:6443]",
+        "admin.probes none -> [::1]:6443",
     ]
 
 

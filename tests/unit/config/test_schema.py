@@ -110,7 +110,10 @@ def test_what_load_takes_is_valid(config: Config) -> None:
         ("shutdown_timeout", 0, True), ("shutdown_timeout", 0.05, False), ("shutdown_timeout", "10 s", False),
         ("shutdown_timeout", "1.5s", True), ("shutdown_timeout", "-1s", False), ("shutdown_timeout", 86401, False),
         ("control", "", False), ("node_id", "a\tb", False), ("log", {"level": "warn"}, False), ("log", {}, True),
-        ("admin", {"listen": "localhost:1"}, False), ("admin", {"listen": "[::1]:1"}, True), ("admin", {}, False),
+        ("admin", {"listen": "localhost:1"}, False), ("admin", {"listen": "[::1]:1"}, True),
+        ("admin", {"listen": ["[::1]:1", "127.0.0.1:1"], "probes": "0.0.0.0:2"}, True),
+        ("admin", {"listen": []}, False),
+        ("admin", {"probes": "0.0.0.0:2"}, False), ("admin", {}, False),
         ("admin", None, False),
     ],
 )  # fmt: skip
