@@ -166,6 +166,25 @@ def test_checks_begin_change_and_end_with_the_settings() -> None:
     run(test, service)
 
 
+def test_a_check_begins_as_a_clients_connection_does() -> None:
+    """A server that wants a PROXY header closes what comes without one: its checks would find it down."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        service = Service(*listener.getsockname(), replace(TCP, type="http"))
+        service.backend.settings = replace(service.backend.settings, proxy_protocol="v1")
+
+        async def test() -> None:
+            monitor = await service.monitored()
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(10 * FACTOR):
+                conn, _ = await loop.sock_accept(listener)
+                with conn:
+                    assert (await loop.sock_recv(conn, 1000)).startswith(b"PROXY UNKNOWN\r\n")
+            monitor.stop()
+
+        run(test, service)
+
+
 def test_checks_go_on_after_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     """A server that nobody checks any more stays what it was, for good, and nobody knows."""
 
