@@ -191,6 +191,8 @@ def test_a_configuration_file_that_cannot_be_read_leads_to_no_daemon(tmp_path: P
 def test_who_may_not_ask_gets_1_and_is_told(daemon: Daemon, capfd: pytest.CaptureFixture[str]) -> None:
     """3 says that no daemon is there, which a monitoring user must not be told of one that is."""
     path = daemon.control
+    assert main(["--control", path, "status"]) == 0  # and all modules are there, before the rights to read them go
+    capfd.readouterr()
     os.seteuid(65534)
     try:
         status = main(["--control", path, "status"])
