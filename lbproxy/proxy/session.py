@@ -62,10 +62,6 @@ class Session(Seeker):
         """Since when the server has acknowledged nothing that it should."""
         self.link: Link | None = None
 
-    def start(self) -> None:
-        """Begin to look for a server."""
-        self.thaw(b"", _NOTHING)
-
     def own_name(self) -> SocketAddress | None:
         """Return the address that the server knows it by, None while none is connected."""
         link = self.link
@@ -160,8 +156,8 @@ class Session(Seeker):
         self.part()
         return flight, _NOTHING
 
-    def thaw(self, flight: bytes, rests: tuple[bytes, bytes]) -> None:
-        """Go on with what `freeze` has returned, in this process or in another one."""
+    def thaw(self, flight: bytes = b"", rests: tuple[bytes, bytes] = _NOTHING) -> None:
+        """Begin, or go on with what `freeze` has returned, in this process or in another one."""
         self.phase = TABLE[self.phase | START]
         link = self.link
         if link is None:

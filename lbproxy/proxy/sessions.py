@@ -81,7 +81,7 @@ class Sessions:
             return
         session = Session(self._poller, self._backend, client, peer, self.on_end)
         self._open.add(session)
-        session.start()
+        session.thaw()
 
     def take_in(self, session: Session) -> None:
         """Count in a connection that was another process's, made with `on_end`."""

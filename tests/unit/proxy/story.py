@@ -50,7 +50,7 @@ class Story:
 
     def begin(self) -> Story:
         """Have the session look for a server."""
-        self.session.start()
+        self.session.thaw()
         return self
 
     def accept(self, at: int) -> socket.socket:

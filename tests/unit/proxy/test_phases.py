@@ -127,7 +127,7 @@ def connected(story: Story) -> None:
 
 
 DEEDS: dict[int, Callable[[Story], object]] = {
-    START: lambda story: story.session.start(),
+    START: lambda story: story.session.thaw(),
     CONNECTED: connected,
     SILENT: lambda story: story.session.due(story.bench.poller.now + story.scene.backend.first_byte_timeout),
     LOST: lambda story: story.session.move_on(story.servers[0]),
@@ -147,7 +147,7 @@ def test_a_session_moves_by_the_table(bench: Bench, phase: int, event: int) -> N
     DEEDS[event](story)
     assert story.session.phase == TABLE[phase | event]
     if story.session.phase in (AT_REST, LINKED_AT_REST):
-        story.session.start()
+        story.session.thaw()
     story.session.cut("end of the test")
     assert story.session.phase == ENDED
     assert len(story.ends) == 1
@@ -163,7 +163,7 @@ def test_at_rest_nothing_is_done_to_a_session(bench: Bench, phase: int) -> None:
     story.session.refresh()
     assert story.session.due(bench.poller.now + LATER) == float("inf")
     assert (story.session.phase, story.ends) == (phase, [])
-    story.session.start()
+    story.session.thaw()
     if phase == AT_REST:
         story.loop.until(lambda: story.session.server)
         story.session.cut("end of the test")

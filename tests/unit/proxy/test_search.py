@@ -358,7 +358,7 @@ def test_when_nobody_can_be_reached_the_client_is_reset(bench: Bench) -> None:
     ends: list[str] = []
     Session(
         bench.poller, scene.backend, near, client.getsockname(), lambda _, reason, why: ends.append(f"{reason}: {why}")
-    ).start()
+    ).thaw()
     bench.loop.until(lambda: ends)
     assert ends == [f"{UNREACHABLE}: s0: connection refused"]
     assert ended(client) == "rst"
