@@ -4,7 +4,7 @@ In the fd store are: the listening sockets, the configuration in force, the mark
 queue (`fdqueue`) in which every connection that has lived KEEP_AFTER rides. Short connections never get there. When the
 process is killed, the next one finds all of it among its descriptors and goes on.
 
-A connection that has ended cannot be taken out of the queue, so it is shut down for everybody (`Link.kept`), and when
+A connection that has ended cannot be taken out of the queue, so it is shut down for everybody (`Link.shared`), and when
 the dead outnumber the living, or the queue is full, the living move to a new one.
 
 Queues are numbered. One that was written *at rest*, by a process that had stopped all movement and was about to leave,

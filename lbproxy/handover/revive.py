@@ -73,6 +73,7 @@ def revive(
     client = SocketType(fileno=parcel.client_fd)
     session = Session(poller, backend, client, parcel.peer, on_end)
     session.born = parcel.born
+    session.shared = True
     if server is not None:
         session.lease = Lease(server)
         link = Link(poller, session, client, SocketType(fileno=parcel.server_fd))

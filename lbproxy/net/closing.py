@@ -20,7 +20,10 @@ def reset(sock: Socket) -> None:
 
 
 def end_shared(sock: Socket, abort: bool) -> None:
-    """End a connection whose socket systemd holds too, so that our close alone would change nothing.
+    """End a connection whose socket somebody else holds too, so that our close alone would change nothing.
+
+    Take it out of the epoll set first: that goes on telling of a socket that is open anywhere, under the number that it
+    had here (epoll(7), Q6), and that may be another connection's by then.
 
     A RST is sent by a connect to AF_UNSPEC (connect(2): it dissolves the association), which Python cannot express.
     """

@@ -53,7 +53,7 @@ SILENT_CLIENT: Final = 3.0
 class Seeker(Handler, LinkOwner):
     """A client for whom a server is looked for: what the search knows of it and tells it."""
 
-    __slots__ = ("_hardened", "backend", "born", "client", "lease", "peer", "phase")
+    __slots__ = ("_hardened", "backend", "born", "client", "lease", "peer", "phase", "shared")
 
     def __init__(self, backend: Backend, client: Socket, peer: SocketAddress, now: float) -> None:
         super().__init__()
@@ -64,6 +64,8 @@ class Seeker(Handler, LinkOwner):
         self.lease: Lease | None = None
         self.peer = peer
         self.phase = AT_REST
+        self.shared = False
+        """Whether somebody else may hold the client's socket too: see `Link.shared`."""
 
     def linked(self, link: Link) -> None:
         """Called when a server has been found. `link` owns the sockets from now on, and is about to start."""
@@ -215,6 +217,7 @@ class Search(FirstByte, Dialler):
         seeker = self._seeker
         self._dial.cancel()
         link = Link(self._poller, seeker, seeker.client, server)
+        link.shared = seeker.shared
         link.up.moved = self.sent
         if unsent:
             link.up.preload(unsent)

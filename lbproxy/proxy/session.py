@@ -10,7 +10,7 @@ from typing import Final
 
 from lbproxy.balance.evidence import CLOSED_AT_ONCE, CLOSED_PATIENTLY, OTHER_REFUSED, VANISHED
 from lbproxy.balance.server import Server
-from lbproxy.net.closing import reset
+from lbproxy.net.closing import end_shared, reset
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
 from lbproxy.net.tcpinfo import IN_VAIN, unanswered
@@ -151,6 +151,7 @@ class Session(Seeker):
         search = self._search
         flight = search.stop() if search is not None else b""
         self._search = None
+        self.shared = True
         self._poller.timers.drop(self)
         self._poller.remove(self._client_fd)
         self.part()
@@ -181,7 +182,10 @@ class Session(Seeker):
         search = self._search
         if search is not None:
             search.stop()
-        if abort:
+        if self.shared:
+            self._poller.remove(self._client_fd)
+            end_shared(self.client, abort)
+        elif abort:
             reset(self.client)
         self._poller.close_later(self._client_fd, self.client)
         self._over(reason, why)

@@ -84,6 +84,7 @@ class Link(Handler):
         "kept",
         "serial",
         "server",
+        "shared",
         "state",
         "up",
     )
@@ -93,8 +94,10 @@ class Link(Handler):
         self._poller = poller
         self._owner = owner
         self.kept = 0
-        """In the marks, 0 while nobody else holds the sockets."""
+        """In the marks, 0 while systemd does not hold the sockets."""
         self.serial = 0
+        self.shared = False
+        """Whether somebody else may hold the sockets too: systemd, or a process that they came from or were sent to."""
         self.client = client
         self.server = server
         self._client_fd = client.fileno()
@@ -207,8 +210,7 @@ class Link(Handler):
         self._owner.ended(reason)
 
     def _let_go(self, fd: int, sock: Socket, abort: bool) -> None:
-        if self.kept:
-            # The set would go on reporting a descriptor that we have closed and somebody else has not.
+        if self.shared:
             self._poller.remove(fd)
             end_shared(sock, abort)
         elif abort:
@@ -230,6 +232,7 @@ class Link(Handler):
         reset(self.client)
         reset(self.server)
         self.kept = slot
+        self.shared = True
         self.serial = serial
         self.up.mark_at(places[0])
         self.down.mark_at(places[1])
@@ -244,6 +247,7 @@ class Link(Handler):
     def thaw(self, rests: tuple[bytes, bytes]) -> None:
         """Go on after `freeze`, or begin with sockets that were another process's; `rests` is what it had read."""
         self.state = TABLE[self.state | START]
+        self.shared = True
         self.preload(rests)
         for flow in (self.up, self.down):
             flow.readable = flow.thorough = flow.state == OPEN

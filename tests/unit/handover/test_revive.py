@@ -11,6 +11,7 @@ import pytest
 from lbproxy.handover.marks import DOWNWARD, SLOT, UPWARD, Marks
 from lbproxy.handover.parcel import Parcel
 from lbproxy.handover.revive import parcel_of, revive, sift
+from lbproxy.net.poller import Handler
 from lbproxy.proxy.session import Session
 from tests.unit.relay.hand import Bench, take
 from tests.unit.scene import Scene, open_port
@@ -145,3 +146,48 @@ def test_bytes_in_transit_are_marked_before_anything_moves(bench: Bench) -> None
     assert take(server) == b"up"
     assert list(bench.poller.marks[SLOT : SLOT + 2]) == [0, 0]
     session.cut("over")
+
+
+class Ear(Handler):
+    """Hears what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[int] = []
+
+    def ready(self, fd: int, events: int) -> None:
+        """Take it in."""
+        self.heard.append(events)
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["linked", "searching"])
+@pytest.mark.parametrize("again", [True, False], ids=["frozen and thawed", "taken over"])
+def test_what_another_process_holds_ends_here_at_once_and_tells_nothing_more(
+    bench: Bench, linked: bool, again: bool
+) -> None:
+    """The number of its descriptor is soon another connection's, whose client was taken for gone."""
+    scene = Scene(bench, open_port(bench), first_byte_timeout=9.0)
+    client, near = bench.pair()
+    far, server = bench.pair()
+    parcel = Parcel(client_fd=os.dup(near.fileno()), proxy="p", peer=("127.0.0.1", 7), born=bench.poller.now)
+    if linked:
+        parcel.server_fd = os.dup(server.fileno())
+    session = revive(parcel, bench.poller, scene.backend, scene.servers[0] if linked else None, lambda *_: None)
+    session.thaw()
+    if again:
+        rest = session.freeze()
+        session.thaw(*rest)
+    bench.loop.settle()
+    session.cut("over")
+    bench.loop.settle()
+    other = Ear()
+    for fd in (parcel.client_fd, parcel.server_fd)[: 1 + linked]:
+        bench.poller.reassign(fd, other)
+    for end in (client, far)[: 1 + linked]:
+        with pytest.raises(ConnectionResetError):
+            end.recv(1)
+        end.close()
+    for held in (near, server):
+        held.close()
+    bench.loop.settle()
+    assert other.heard == []
