@@ -5,6 +5,10 @@ later (a virtual one that moves here) or that is translated on the way (a servic
 firewall). One client of such a server becomes a circle, in which each connection makes the next one, until all
 descriptors are used up. Its sign: among the clients is the proxy itself, by the address that the server knows it by.
 
+That address alone may be another program's: one local port serves several connections, as long as they lead to
+different places. It is this proxy where they lead to the same place; and, for one that is translated on the way, where
+nearly all of the clients are met so, which no chance brings about.
+
 To look for that takes a system call for each connection, so it is done when many more have come than gone.
 """
 
@@ -25,6 +29,9 @@ log = logging.getLogger("lbproxy.proxy")
 LEADS_BACK: Final = "leads_back"
 _MANY: Final = 64
 """Connections that have come since the last look, at least."""
+_FEW: Final = 16
+_NEARLY_ALL: Final = 0.75
+"""Of the clients. By chance it would take 20,000 connections from one address, by then its ports are used up."""
 _SOON: Final = 0.2
 """Seconds until those are seen too that were just being made."""
 _REST: Final = 10.0
@@ -61,7 +68,9 @@ class Circles(Timer):
     def _break_up(self) -> bool:
         """Cut every client that is this proxy itself, and leave its server out; returns whether there is one."""
         ours = {name: session for session in self._sessions if (name := session.own_name())}
-        circular = [session for session in self._sessions if session.peer in ours]
+        met = [session for session in self._sessions if session.peer in ours]
+        many = len(met) >= max(_FEW, _NEARLY_ALL * len(self._sessions))
+        circular = met if many else [each for each in met if _leads_to(ours[each.peer], each)]
         for session in circular:
             server = ours[session.peer].server
             if server is not None and not server.circular:
@@ -82,3 +91,12 @@ class Circles(Timer):
             server.circular = ""
         self._out.clear()
         return NEVER
+
+
+def _leads_to(ours: Session, client: Session) -> bool:
+    """Whether what `ours` has dialled is where `client` has been let in, so that the two are one connection."""
+    server = ours.server
+    if server is None or server.endpoint is None:
+        return False
+    where, here = server.endpoint[1], client.client.getsockname()
+    return where[0] == here[0] and where[1] == here[1]

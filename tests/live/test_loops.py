@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from lbproxy.checks import loops
 from lbproxy.config.model import Address
-from tests.support.clients import flood
+from tests.support.clients import connect, flood, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.need import need
 from tests.support.netns import Namespace
@@ -80,5 +82,39 @@ def test_an_address_that_comes_to_this_machine_later_is_known_by_its_connections
                 assert "it leads back to this proxy" in daemon.servers()["back"]["reason"]
                 assert daemon.log.count("it leads back to this proxy") == 1
                 until(lambda: daemon.fds() < 60, "the circle is gone")
+    finally:
+        node.close()
+
+
+def test_an_address_that_is_translated_on_the_way_is_known_by_its_connections() -> None:
+    """A service's address, say, that the firewall redirects here."""
+    need("netns", "ip", "nft")
+    node, port = Namespace(), free_port()
+    try:
+        node.ip("address", "add", "10.4.6.1/24", "dev", "lo")
+        node.run("nft", "add table n; add chain n c { type nat hook output priority -100; }; "
+                 f"add rule n c ip daddr 10.4.6.99 tcp dport 443 redirect to :{port}")  # fmt: skip
+        with Echo("one", ns=node) as one:
+            servers = [{"name": "back", "address": "10.4.6.99:443"}, {"address": one.address, "backup": True}]
+            with Daemon(one_proxy(servers, f"0.0.0.0:{port}"), node) as daemon:
+                assert flood(port, 20, ns=node).answers == {"one": 20}
+                assert "it leads back to this proxy" in daemon.servers()["back"]["reason"]
+                until(lambda: daemon.fds() < 60, "the circle is gone")
+    finally:
+        node.close()
+
+
+def test_a_local_port_that_serves_a_client_and_the_proxy_is_no_circle() -> None:
+    """Clients and servers on one machine, or a proxy on the node's own address: each has the same few ports."""
+    need("netns", "ip")
+    node = Namespace()
+    try:
+        with node.inside():
+            Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("20000 20299")
+        with Echo("one", ns=node) as one, Daemon(one_proxy([one]), node) as daemon, ExitStack() as stack:
+            clients = [stack.enter_context(connect(daemon.port, ns=node)) for _ in range(100)]
+            assert {receive_line(client) for client in clients} == {"one"}
+            until(lambda: len(daemon.conns()) == 100)
+            assert "leads back" not in daemon.log
     finally:
         node.close()
