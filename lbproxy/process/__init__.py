@@ -5,7 +5,7 @@ is the table in `phases`, and which `commands` let an operator use. It has a `da
 `workers: N` a `supervisor` of `worker` processes, spoken to over a `wire`, with the `sums` of what they show. `reload`
 replaces the configuration when `watch` says that the file has changed; `access` is how operators reach it all, `absent`
 keeps trying addresses that this machine does not have yet; `systemd` is told how things stand, `log` says so to people
-through `output` and keeps `events`, and `identity` is who this node is.
+through `output` and keeps `events`, `usage` is what it takes, `identity` who this node is.
 
 Only the command line may import this; it may import everything.
 """

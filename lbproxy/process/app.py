@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from socket import SocketType
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from lbproxy import __version__, form
@@ -25,6 +25,7 @@ from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Absent, Patience, listens
 from lbproxy.process.identity import node_id
+from lbproxy.process.usage import usage
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxies import Proxies
@@ -192,6 +193,8 @@ class App:
             proxies=tuple(proxy.view(now) for proxy in self._proxies.named.values()),
             task_failures=dict(self._tasks.failures),
             log_lines_dropped=logs.dropped(),
+            usage=usage(),
+            taken_at=time(),
         )
 
     async def connections(self) -> list[ConnectionView]:

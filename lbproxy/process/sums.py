@@ -17,7 +17,19 @@ from lbproxy.status.snapshot import ProxyView, ServerView
 View = TypeVar("View", ProxyView, ServerView)
 
 NO_FIGURES: Final = frozenset(
-    ("name", "listen", "servers", "address", "state", "reason", "since_seconds", "weight", "backup")
+    (
+        "name",
+        "listen",
+        "servers",
+        "address",
+        "state",
+        "reason",
+        "since_seconds",
+        "weight",
+        "backup",
+        "max_conns",
+        "max_connections",
+    )
 )
 
 

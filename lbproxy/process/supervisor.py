@@ -24,6 +24,7 @@ from lbproxy.errors import LbproxyError
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Absent, Patience, listens
 from lbproxy.process.sums import add_proxies
+from lbproxy.process.usage import together, usage
 from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.status.snapshot import ConnectionView, Snapshot
@@ -179,6 +180,7 @@ class Supervisor:
             proxies=tuple(proxies),
             task_failures=dict(failures),
             log_lines_dropped=logs.dropped() + sum(snapshot.log_lines_dropped for snapshot in snapshots),
+            usage=together([usage(), *(snapshot.usage for snapshot in snapshots if snapshot.usage)]),
         )
 
     async def connections(self) -> list[ConnectionView]:

@@ -29,7 +29,7 @@ SERVER_SICK: Final = "server_sick"
 DRAINED: Final = "drained"
 REMOVED: Final = "removed"
 REBALANCED: Final = "rebalance"
-_CUTS: Final = (SERVER_DOWN, SERVER_SICK, DRAINED, REMOVED, REBALANCED)
+CUTS: Final = (SERVER_DOWN, SERVER_SICK, DRAINED, REMOVED, REBALANCED)
 """What lbproxy decides itself, and therefore counts per server."""
 _COMPLAIN_EVERY: Final = 1.0
 
@@ -137,7 +137,7 @@ class Sessions:
         if server is not None:
             server.counts.bytes_in += moved[0]
             server.counts.bytes_out += moved[1]
-            if reason in _CUTS:
+            if reason in CUTS:
                 _count(server.counts.cuts, reason)
         if reason in (UNREACHABLE, NO_SERVER):
             _count(self.rejected, reason)

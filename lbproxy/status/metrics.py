@@ -18,7 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.balance.state import State
-from lbproxy.status.snapshot import ProxyView, ServerView, Snapshot
+from lbproxy.status.snapshot import ProxyView, ServerView, Snapshot, Usage
 
 # Not the library's CONTENT_TYPE_LATEST: what 1.0.0 adds is names that need quoting, and some agents know 0.0.4 alone.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,6 +26,16 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
 _PIECE: Final = 10
 """Series, or histograms, in a piece: a millisecond or two of the library's time."""
+
+# Series that are there from the start: an increase from nothing would not be one. Others come as they happen.
+_REJECTED: Final = dict.fromkeys(("max_connections", "unreachable", "no_server"), 0)
+_CLOSED: Final = dict.fromkeys(
+    ("client_fin", "server_fin", "client_rst", "server_rst", "server_timeout", "idle_timeout", "client_left",
+     "server_down", "server_sick", "drained", "removed", "rebalance", "shutdown", "error"), 0,
+)  # fmt: skip
+_CUTS: Final = dict.fromkeys(("server_down", "server_sick", "drained", "removed", "rebalance"), 0)
+_FAILURES: Final = dict.fromkeys(("refused", "timeout", "reset", "unreachable", "overtaken"), 0)
+_CHECKS: Final = dict.fromkeys(("ok", "timeout", "refused"), 0)
 
 T = TypeVar("T")
 Labels = Mapping[str, str]
@@ -38,13 +48,15 @@ Servers = list[tuple[Labels, ServerView]]
 def render(snapshot: Snapshot) -> Iterator[str]:
     """Yield the page for `/metrics`, whole lines at a time."""
     yield from _process(snapshot)
+    if snapshot.usage is not None:
+        yield from _machine(snapshot.usage)
     yield from _proxies([(_labels(proxy=proxy.name), proxy) for proxy in snapshot.proxies])
     servers = [
         (_labels(proxy=proxy.name, server=server.name), server)
         for proxy in snapshot.proxies
         for server in proxy.servers
     ]
-    yield from _states(servers)
+    yield from _states(servers, snapshot.taken_at)
     yield from _traffic(servers)
     yield from _failures(servers)
 
@@ -86,9 +98,24 @@ def _process(snapshot: Snapshot) -> Iterator[str]:
     )
 
 
+def _machine(usage: Usage) -> Iterator[str]:
+    """Yield what every Prometheus client tells of its process, under the names that are usual."""
+    yield from _counter("process_cpu_seconds_total", "CPU time, user and system.", [({}, usage.cpu_seconds)])
+    yield from _gauge("process_virtual_memory_bytes", "Virtual memory.", [({}, usage.virtual_bytes)])
+    yield from _gauge("process_resident_memory_bytes", "Resident memory.", [({}, usage.resident_bytes)])
+    yield from _gauge("process_start_time_seconds", "When it was started.", [({}, usage.started)])
+    yield from _gauge("process_open_fds", "File descriptors that are open.", [({}, usage.open_fds)])
+    yield from _gauge("process_max_fds", "File descriptors that may be.", [({}, usage.max_fds)])
+
+
 def _proxies(proxies: list[tuple[Labels, ProxyView]]) -> Iterator[str]:
     yield from _gauge(
         "lbproxy_connections", "Client connections open now.", ((labels, p.connections) for labels, p in proxies)
+    )
+    yield from _gauge(
+        "lbproxy_connections_limit",
+        "Client connections that may be open (max_connections); 0 if only descriptors limit them.",
+        ((labels, p.max_connections) for labels, p in proxies),
     )
     yield from _counter(
         "lbproxy_connections_total",
@@ -98,16 +125,16 @@ def _proxies(proxies: list[tuple[Labels, ProxyView]]) -> Iterator[str]:
     yield from _counter(
         "lbproxy_connections_rejected_total",
         "Client connections that were not served.",
-        (row for labels, p in proxies for row in _by("reason", p.rejected, labels)),
+        (row for labels, p in proxies for row in _by("reason", {**_REJECTED, **p.rejected}, labels)),
     )
     yield from _counter(
         "lbproxy_connections_closed_total",
         "All other client connections that have ended.",
-        (row for labels, p in proxies for row in _by("reason", p.closed, labels)),
+        (row for labels, p in proxies for row in _by("reason", {**_CLOSED, **p.closed}, labels)),
     )
 
 
-def _states(servers: Servers) -> Iterator[str]:
+def _states(servers: Servers, now: float) -> Iterator[str]:
     """Yield the families that tell how the servers are."""
     yield from _gauge(
         "lbproxy_server_up", "1 if the server is up, else 0.", ((labels, s.state == State.UP) for labels, s in servers)
@@ -117,6 +144,11 @@ def _states(servers: Servers) -> Iterator[str]:
         "1 for the state the server is in, 0 for the others.",
         (row for labels, s in servers for row in _by("state", {each: each == s.state for each in State}, labels)),
     )
+    yield from _gauge(
+        "lbproxy_server_state_since_timestamp_seconds",
+        "Since when the server is in its state.",
+        ((labels, now - s.since_seconds) for labels, s in servers),
+    )
     yield from _counter(
         "lbproxy_server_flips_total",
         "Changes of the server's state.",
@@ -125,7 +157,7 @@ def _states(servers: Servers) -> Iterator[str]:
     yield from _counter(
         "lbproxy_server_checks_total",
         "Active health checks.",
-        (row for labels, s in servers for row in _by("result", s.checks, labels)),
+        (row for labels, s in servers for row in _by("result", {**_CHECKS, **s.checks}, labels)),
     )
 
 
@@ -136,6 +168,12 @@ def _traffic(servers: Servers) -> Iterator[str]:
         "Connections to the server open now.",
         ((labels, s.connections) for labels, s in servers),
     )
+    yield from _gauge(
+        "lbproxy_server_connections_limit",
+        "Connections that the server may have (max_conns); 0 if nothing limits them.",
+        ((labels, s.max_conns) for labels, s in servers),
+    )
+    yield from _gauge("lbproxy_server_weight", "The server's weight.", ((labels, s.weight) for labels, s in servers))
     yield from _counter(
         "lbproxy_server_connections_total",
         "Connections made to the server.",
@@ -167,7 +205,7 @@ def _failures(servers: Servers) -> Iterator[str]:
     yield from _counter(
         "lbproxy_server_connect_failures_total",
         "Attempts to connect that failed.",
-        (row for labels, s in servers for row in _by("reason", s.connect_failures, labels)),
+        (row for labels, s in servers for row in _by("reason", {**_FAILURES, **s.connect_failures}, labels)),
     )
     yield from _counter(
         "lbproxy_server_replays_total",
@@ -177,7 +215,7 @@ def _failures(servers: Servers) -> Iterator[str]:
     yield from _counter(
         "lbproxy_server_cuts_total",
         "Connections to the server closed by lbproxy's own decision.",
-        (row for labels, s in servers for row in _by("reason", s.cuts, labels)),
+        (row for labels, s in servers for row in _by("reason", {**_CUTS, **s.cuts}, labels)),
     )
 
 

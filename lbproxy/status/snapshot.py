@@ -23,6 +23,8 @@ class ServerView:
     reason: str
     since_seconds: float
     weight: int
+    max_conns: int
+    """0 = no limit."""
     backup: bool
     connections: int
     connections_total: int
@@ -49,6 +51,8 @@ class ProxyView:
     listen: tuple[str, ...]
     connections: int
     connections_total: int
+    max_connections: int
+    """0 = as many as there are descriptors for."""
     rejected: Mapping[str, int]
     closed: Mapping[str, int]
     servers: tuple[ServerView, ...]
@@ -68,6 +72,18 @@ class ReloadView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the process takes of the machine. `started` is Unix time."""
+
+    cpu_seconds: float
+    virtual_bytes: int
+    resident_bytes: int
+    open_fds: int
+    max_fds: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The whole process. `generation` grows by one with each change of the configuration, from 1."""
 
@@ -84,6 +100,9 @@ class Snapshot:
     task_failures: Mapping[str, int] = field(default_factory=dict)
     """Errors of our own in what must run for ever, by kind (`tasks.Kind`); all kinds are there."""
     log_lines_dropped: int = 0
+    usage: Usage | None = None
+    taken_at: float = 0.0
+    """Unix time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

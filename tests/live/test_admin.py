@@ -54,6 +54,7 @@ def state(servers: int = 1, **up: str) -> Snapshot:
                 listen=("127.0.0.1:6443",),
                 connections=0,
                 connections_total=0,
+                max_connections=0,
                 rejected={},
                 closed={},
                 servers=tuple(server(f"<m{n}>", state=now) for n in range(servers)),

@@ -7,9 +7,14 @@ from dataclasses import fields, replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
+from lbproxy.net import reasons
+from lbproxy.net.reasons import REFUSED, RESET, TIMEOUT
 from lbproxy.process.sums import NO_FIGURES
+from lbproxy.proxy.search import CLIENT_LEFT, NO_SERVER, UNREACHABLE
+from lbproxy.proxy.sessions import CUTS, MAX_CONNECTIONS, SHUTDOWN
+from lbproxy.relay.link import CLIENT_FIN, CLIENT_RST, ERROR, IDLE_TIMEOUT, SERVER_FIN, SERVER_RST, SERVER_TIMEOUT
 from lbproxy.status.metrics import render
-from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot
+from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot, Usage
 
 P, S = {"proxy": "kube-apiserver"}, {"proxy": "kube-apiserver", "server": "m1"}
 
@@ -22,7 +27,8 @@ def server(name: str = "m1", state: str = "up") -> ServerView:
         state=state,
         reason="",
         since_seconds=1,
-        weight=1,
+        weight=36,
+        max_conns=37,
         backup=False,
         connections=21,
         connections_total=22,
@@ -45,6 +51,7 @@ def snapshot(*servers: ServerView) -> Snapshot:
         listen=("127.0.0.1:6443",),
         connections=11,
         connections_total=12,
+        max_connections=35,
         rejected={"max_connections": 13},
         closed={"client_fin": 14, "idle_timeout": 15},
         servers=servers,
@@ -53,6 +60,8 @@ def snapshot(*servers: ServerView) -> Snapshot:
     return Snapshot(
         version="1.2.3", form="compiled", python="3.11.2", pid=1, uptime_seconds=1, generation=1, config=config,
         loop_lag_seconds=0.5, proxies=(proxy,), task_failures={"check": 33, "watch": 0}, log_lines_dropped=34,
+        usage=Usage(cpu_seconds=40.5, virtual_bytes=41, resident_bytes=42, open_fds=43, max_fds=44, started=1.6e9),
+        taken_at=1.7e9,
     )  # fmt: skip
 
 
@@ -98,17 +107,46 @@ EXPECTED = [
     ("lbproxy_task_failures_total", {"task": "check"}, 33),
     ("lbproxy_task_failures_total", {"task": "watch"}, 0),
     ("lbproxy_log_lines_dropped_total", {}, 34),
+    ("lbproxy_connections_limit", P, 35),
+    ("lbproxy_server_weight", S, 36),
+    ("lbproxy_server_connections_limit", S, 37),
+    ("lbproxy_server_state_since_timestamp_seconds", S, 1.7e9 - 1),
+    ("process_cpu_seconds_total", {}, 40.5),
+    ("process_virtual_memory_bytes", {}, 41),
+    ("process_resident_memory_bytes", {}, 42),
+    ("process_open_fds", {}, 43),
+    ("process_max_fds", {}, 44),
+    ("process_start_time_seconds", {}, 1.6e9),
 ]
 
 
+def test_what_can_happen_is_there_before_it_has() -> None:
+    """Prometheus sees no increase in a series that begins with its first event."""
+    nothing = replace(server(), connect_failures={}, checks={}, cuts={})
+    state = snapshot(nothing)
+    state = replace(state, proxies=(replace(state.proxies[0], rejected={}, closed={}),))
+    found = {(name, *dict(labels).values()) for (name, labels), value in series(state).items() if not value}
+    for family, known in (
+        ("lbproxy_connections_rejected_total", {MAX_CONNECTIONS, UNREACHABLE, NO_SERVER}),
+        ("lbproxy_connections_closed_total", {*CUTS, SHUTDOWN, CLIENT_LEFT, CLIENT_FIN, SERVER_FIN, CLIENT_RST,
+                                              SERVER_RST, SERVER_TIMEOUT, IDLE_TIMEOUT, ERROR}),
+        ("lbproxy_server_cuts_total", set(CUTS)),
+        ("lbproxy_server_connect_failures_total", {REFUSED, TIMEOUT, RESET, reasons.UNREACHABLE, "overtaken"}),
+        ("lbproxy_server_checks_total", {"ok", TIMEOUT, REFUSED}),
+    ):  # fmt: skip
+        assert {label for name, *labels in found if name == family for label in labels} - set(S.values()) == known
+
+
 def test_every_public_name_is_there_with_its_labels_and_nothing_else_is() -> None:
-    """The page holds the contract's series, the two histograms, and no more."""
+    """The page holds the contract's series, the two histograms, what has not happened yet, and no more."""
+    expected = {(name, frozenset(labels.items())): value for name, labels, value in EXPECTED}
     got = {
         key: value
         for key, value in series(snapshot(server())).items()
-        if not key[0].startswith(("lbproxy_server_connect_seconds", "lbproxy_server_first_byte_seconds"))
+        if (value or key in expected)
+        and not key[0].startswith(("lbproxy_server_connect_seconds", "lbproxy_server_first_byte_seconds"))
     }
-    assert got == {(name, frozenset(labels.items())): value for name, labels, value in EXPECTED}
+    assert got == expected
 
 
 def test_histograms_are_cumulative_and_their_last_bucket_is_their_count() -> None:
@@ -170,7 +208,7 @@ def test_every_family_says_what_it_is() -> None:
     """Each family has a help text and a type, and its name carries the prefix."""
     families = list(text_string_to_metric_families("".join(render(snapshot(server())))))
     assert all(f.documentation and f.type in ("gauge", "counter", "histogram") for f in families)
-    assert all(f.name.startswith("lbproxy_") for f in families)
+    assert all(f.name.startswith(("lbproxy_", "process_")) for f in families)
 
 
 def test_it_comes_in_pieces_of_whole_lines() -> None:
