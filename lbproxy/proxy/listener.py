@@ -131,7 +131,7 @@ class Listener(Handler):
     def _accept_one(self) -> bool:
         """Accept one connection; returns whether there may be more."""
         try:
-            accepted = accept(self.sock)
+            accepted = accept(self.sock, self._fd)
         except OSError as error:
             if reason(error.errno) == SHORTAGE:
                 self._limit.warn(self._poller.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")

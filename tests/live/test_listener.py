@@ -188,10 +188,10 @@ def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
     real = listeners.accept
     errors = [number]
 
-    def accept(listener: socket.SocketType) -> tuple[socket.SocketType, tuple[Any, ...]] | None:
+    def accept(listener: socket.SocketType, fd: int) -> tuple[socket.SocketType, tuple[Any, ...]] | None:
         if errors:
             raise OSError(errors.pop(), "gone")
-        return real(listener)
+        return real(listener, fd)
 
     monkeypatch.setattr(listeners, "accept", accept)
     house.knock()
@@ -256,7 +256,7 @@ def test_ipv6_leaves_the_same_port_of_ipv4_free(bench: Bench) -> None:
     second = bench.keep(socks.listen("p", Address("0.0.0.0", port)))  # type: ignore[arg-type]
     assert first.fileno() != second.fileno()
     with socket.create_connection(("::1", port)) as client:
-        accepted = syscalls.accept(first)
+        accepted = syscalls.accept(first, first.fileno())
         assert accepted
         syscalls.send(accepted[0].fileno(), b"six")
         accepted[0].close()

@@ -40,25 +40,29 @@ PyObject *tuple_of_address(const union address *address)
 /* The same the other way round: fills `into` and returns its length, 0 with an exception set. */
 socklen_t address_of(int family, PyObject *tuple, union address *into)
 {
-    const char *host;
-    int port;
-    unsigned int flow = 0, scope = 0;
-    if (!PyArg_ParseTuple(tuple, "si|II", &host, &port, &flow, &scope))
+    Py_ssize_t parts = PyTuple_GET_SIZE(tuple);
+    if (parts < 2 || parts > 4) {
+        PyErr_SetString(PyExc_TypeError, "an address has a host, a port and up to two parts more");
+        return 0;
+    }
+    const char *host = PyUnicode_AsUTF8(PyTuple_GET_ITEM(tuple, 0));
+    int of[3] = {0}; /* port, flow information, scope */
+    if (!host || !ints(&PyTuple_GET_ITEM(tuple, 1), parts - 1, parts - 1, of))
         return 0;
     memset(into, 0, sizeof *into);
     into->any.sa_family = (sa_family_t)family;
-    if (port < 0 || port > 65535) {
+    if (of[0] < 0 || of[0] > 65535) {
         PyErr_SetString(PyExc_OverflowError, "a port is from 0 to 65535");
         return 0;
     }
     if (family == AF_INET && inet_pton(family, host, &into->four.sin_addr) == 1) {
-        into->four.sin_port = htons((uint16_t)port);
+        into->four.sin_port = htons((uint16_t)of[0]);
         return sizeof into->four;
     }
     if (family == AF_INET6 && inet_pton(family, host, &into->six.sin6_addr) == 1) {
-        into->six.sin6_port = htons((uint16_t)port);
-        into->six.sin6_flowinfo = htonl(flow);
-        into->six.sin6_scope_id = scope;
+        into->six.sin6_port = htons((uint16_t)of[0]);
+        into->six.sin6_flowinfo = htonl((uint32_t)of[1]);
+        into->six.sin6_scope_id = (uint32_t)of[2];
         return sizeof into->six;
     }
     PyErr_Format(PyExc_ValueError, "not an address of family %d: %s", family, host);

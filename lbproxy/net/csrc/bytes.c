@@ -11,7 +11,7 @@ PyObject *bytes_recv(PyObject *module, PyObject *const *args, Py_ssize_t given)
     int of[2];
     if (!ints(args, given, 2, of))
         return NULL;
-    ssize_t size = read(of[0], buffer, of[1] >= 0 && of[1] < BUFFER ? (size_t)of[1] : BUFFER);
+    ssize_t size = sys_read(of[0], buffer, of[1] >= 0 && of[1] < BUFFER ? (size_t)of[1] : BUFFER);
     return size < 0 ? failed() : PyBytes_FromStringAndSize((char *)buffer, size);
 }
 
@@ -24,7 +24,7 @@ PyObject *bytes_send(PyObject *module, PyObject *const *args, Py_ssize_t given)
         PyErr_SetString(PyExc_TypeError, "expected a descriptor and bytes");
         return NULL;
     }
-    ssize_t sent = write(fd, PyBytes_AS_STRING(args[1]), (size_t)PyBytes_GET_SIZE(args[1]));
+    ssize_t sent = sys_write(fd, PyBytes_AS_STRING(args[1]), (size_t)PyBytes_GET_SIZE(args[1]));
     return sent < 0 ? failed() : PyLong_FromSsize_t(sent);
 }
 
@@ -33,10 +33,10 @@ PyObject *bytes_copy(PyObject *module, PyObject *const *args, Py_ssize_t given)
     int fds[2];
     if (!ints(args, given, 2, fds))
         return NULL;
-    ssize_t size = read(fds[0], buffer, BUFFER);
+    ssize_t size = sys_read(fds[0], buffer, BUFFER);
     if (size <= 0)
         return PyLong_FromSsize_t(size < 0 ? -errno : 0);
-    ssize_t sent = write(fds[1], buffer, (size_t)size);
+    ssize_t sent = sys_write(fds[1], buffer, (size_t)size);
     if (sent == size)
         return PyLong_FromSsize_t(size);
     if (sent < 0)

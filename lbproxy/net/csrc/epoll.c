@@ -64,6 +64,12 @@ static PyObject *epoll_unregister(Epoll *self, PyObject *const *args, Py_ssize_t
     return ints(args, given, 1, &fd) ? control(self, EPOLL_CTL_DEL, fd, 0) : NULL;
 }
 
+/* epoll_wait(2), see sys_read. */
+static int sys_wait(int set, struct epoll_event *events, int timeout)
+{
+    return (int)syscall(SYS_epoll_pwait, set, events, MOST, timeout, NULL, (size_t)0);
+}
+
 /* Events as contract.Epoll.poll returns them. */
 static PyObject *tuple_of_events(const struct epoll_event *events, int count)
 {
@@ -81,7 +87,7 @@ static PyObject *tuple_of_events(const struct epoll_event *events, int count)
 static PyObject *epoll_poll(Epoll *self, PyObject *ignored)
 {
     struct epoll_event events[MOST];
-    int count = epoll_wait(self->fd, events, MOST, 0);
+    int count = sys_wait(self->fd, events, 0);
     return count < 0 && errno != EINTR ? failed() : tuple_of_events(events, count < 0 ? 0 : count);
 }
 
@@ -103,10 +109,10 @@ static PyObject *poll_both(Epoll *self, bool may_wait)
     self->due = timeout == 0;
     if (timeout && may_wait) {
         Py_BEGIN_ALLOW_THREADS
-        count = epoll_wait(self->fd, events, MOST, timeout);
+        count = sys_wait(self->fd, events, timeout);
         Py_END_ALLOW_THREADS
     } else {
-        count = epoll_wait(self->fd, events, MOST, 0);
+        count = sys_wait(self->fd, events, 0);
     }
     if (count < 0 && errno != EINTR)
         return failed();

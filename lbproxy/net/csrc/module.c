@@ -1,7 +1,7 @@
 #include "common.h"
 
 static PyMethodDef functions[] = {
-    {"accept", socket_accept, METH_O, NULL},
+    {"accept", FAST(socket_accept)},
     {"connect", FAST(socket_connect)},
     {"recv", FAST(bytes_recv)},
     {"send", FAST(bytes_send)},

@@ -122,14 +122,14 @@ bool socket_type_ready(void)
     return socket_type || (socket_type = (PyTypeObject *)PyType_FromSpec(&spec));
 }
 
-PyObject *socket_accept(PyObject *module, PyObject *listener)
+PyObject *socket_accept(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
+    int from;
     union address peer;
     socklen_t length = sizeof peer;
-    int from = PyObject_AsFileDescriptor(listener);
-    if (from < 0)
+    if (!ints(args + 1, given - 1, 1, &from))
         return NULL;
-    int fd = accept4(from, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = (int)syscall(SYS_accept4, from, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return errno == EAGAIN ? Py_NewRef(Py_None) : failed();
     PyObject *both[] = {socket_of(fd, peer.any.sa_family), tuple_of_address(&peer)};
@@ -153,7 +153,7 @@ PyObject *socket_connect(PyObject *module, PyObject *const *args, Py_ssize_t giv
     if (fd < 0)
         return failed();
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0
-        || (connect(fd, &address.any, length) < 0 && errno != EINPROGRESS)) {
+        || (syscall(SYS_connect, fd, &address.any, length) < 0 && errno != EINPROGRESS)) {
         failed();
         close(fd);
         return NULL;

@@ -110,9 +110,9 @@ def test_a_connection_is_accepted_with_the_address_of_its_peer(form: ModuleType,
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = bench.keep(socket.create_server((host, 0), family=family))
     listener.setblocking(False)
-    assert form.accept(listener) is None
+    assert form.accept(listener, listener.fileno()) is None
     client = bench.keep(socket.create_connection(listener.getsockname()[:2], source_address=(host, 0)))
-    server, peer = form.accept(listener)
+    server, peer = form.accept(listener, listener.fileno())
     assert peer == client.getsockname()
     assert (server.family, server.getsockname()) == (family, client.getpeername())
     assert fcntl.fcntl(server.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
@@ -128,7 +128,7 @@ def test_a_listener_that_is_closed_accepts_nothing(form: ModuleType) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.close()
     with pytest.raises((OSError, ValueError)):
-        form.accept(listener)
+        form.accept(listener, listener.fileno())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
