@@ -46,6 +46,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lbproxy.relay.table import Table
+
 AT_REST: Final = 0
 DIALLING: Final = 1
 WAITING: Final = 2
@@ -63,26 +65,28 @@ LINK: Final = 0x60
 FREEZE: Final = 0x70
 END: Final = 0x80
 
-TABLE: Final[dict[int, int]] = {
-    AT_REST | START: DIALLING,
-    AT_REST | LINK: LINKED_AT_REST,
-    DIALLING | CONNECTED: WAITING,
-    DIALLING | LINK: LINKED,
-    DIALLING | FREEZE: AT_REST,
-    DIALLING | END: ENDED,
-    WAITING | SILENT: HEDGING,
-    WAITING | LOST: DIALLING,
-    WAITING | LINK: LINKED,
-    WAITING | FREEZE: AT_REST,
-    WAITING | END: ENDED,
-    HEDGING | CONNECTED: WAITING,
-    HEDGING | NO_OTHER: WAITING,
-    HEDGING | LOST: DIALLING,
-    HEDGING | LINK: LINKED,
-    HEDGING | FREEZE: AT_REST,
-    HEDGING | END: ENDED,
-    LINKED | FREEZE: LINKED_AT_REST,
-    LINKED | END: ENDED,
-    LINKED_AT_REST | START: LINKED,
-}
+TABLE: Final = Table(
+    {
+        AT_REST | START: DIALLING,
+        AT_REST | LINK: LINKED_AT_REST,
+        DIALLING | CONNECTED: WAITING,
+        DIALLING | LINK: LINKED,
+        DIALLING | FREEZE: AT_REST,
+        DIALLING | END: ENDED,
+        WAITING | SILENT: HEDGING,
+        WAITING | LOST: DIALLING,
+        WAITING | LINK: LINKED,
+        WAITING | FREEZE: AT_REST,
+        WAITING | END: ENDED,
+        HEDGING | CONNECTED: WAITING,
+        HEDGING | NO_OTHER: WAITING,
+        HEDGING | LOST: DIALLING,
+        HEDGING | LINK: LINKED,
+        HEDGING | FREEZE: AT_REST,
+        HEDGING | END: ENDED,
+        LINKED | FREEZE: LINKED_AT_REST,
+        LINKED | END: ENDED,
+        LINKED_AT_REST | START: LINKED,
+    }
+)
 """phase | event -> phase."""

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lbproxy.relay.table import Table
+
 OPEN: Final = 0
 ENDING: Final = 1
 SHUT: Final = 2
@@ -36,15 +38,17 @@ EMPTY: Final = 0x20
 WRITE_REFUSED: Final = 0x30
 FAILED: Final = 0x40
 
-TABLE: Final[dict[int, int]] = {
-    OPEN | EOF: ENDING,
-    OPEN | EMPTY: OPEN,
-    OPEN | WRITE_REFUSED: BROKEN,
-    OPEN | FAILED: RESET,
-    ENDING | EMPTY: SHUT,
-    ENDING | WRITE_REFUSED: BROKEN,
-    ENDING | FAILED: RESET,
-}
+TABLE: Final = Table(
+    {
+        OPEN | EOF: ENDING,
+        OPEN | EMPTY: OPEN,
+        OPEN | WRITE_REFUSED: BROKEN,
+        OPEN | FAILED: RESET,
+        ENDING | EMPTY: SHUT,
+        ENDING | WRITE_REFUSED: BROKEN,
+        ENDING | FAILED: RESET,
+    }
+)
 """state | event -> state of one direction. SHUT, BROKEN and RESET are final: nothing is read or written after."""
 
 RUN: Final = 0

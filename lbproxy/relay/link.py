@@ -27,6 +27,7 @@ from lbproxy.net.tcpinfo import heard, quiet
 from lbproxy.net.timers import NEVER
 from lbproxy.relay.duplex import ABORT, BROKEN, CLOSE, OPEN, RESET, RUN, SHUT, fate
 from lbproxy.relay.flow import IDLE, MORE, Flow
+from lbproxy.relay.table import Table
 
 CLIENT_FIN: Final = "client_fin"
 SERVER_FIN: Final = "server_fin"
@@ -49,11 +50,13 @@ START: Final = 0x10
 FREEZE: Final = 0x20
 END: Final = 0x30
 
-TABLE: Final[dict[int, int]] = {
-    AT_REST | START: RUNNING,
-    RUNNING | FREEZE: AT_REST,
-    RUNNING | END: ENDED,
-}
+TABLE: Final = Table(
+    {
+        AT_REST | START: RUNNING,
+        RUNNING | FREEZE: AT_REST,
+        RUNNING | END: ENDED,
+    }
+)
 """state | event -> state."""
 
 _ROOM: Final = OUT | HANGUP_OR_ERROR

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lbproxy.relay.table import Table
+
 COPY: Final = 0
 SPLICE: Final = 1
 COPY_ONLY: Final = 2
@@ -42,23 +44,25 @@ LITTLE: Final = 0x50
 NOT_FROM: Final = 0x60
 NOT_TO: Final = 0x70
 
-TABLE: Final[dict[int, int]] = {
-    COPY | FULL: SPLICE,
-    COPY | PART: REST,
-    REST | EMPTIED: COPY,
-    SPLICE | PART: REST,
-    SPLICE | EMPTIED: SPLICE,
-    SPLICE | BLOCKED: PIPED,
-    SPLICE | LITTLE: COPY,
-    SPLICE | NOT_FROM: COPY_ONLY,
-    SPLICE | NOT_TO: REST_ONLY,
-    PIPED | EMPTIED: SPLICE,
-    PIPED | BLOCKED: PIPED,
-    PIPED | LITTLE: COPY,
-    PIPED | NOT_FROM: COPY_ONLY,
-    PIPED | NOT_TO: REST_ONLY,
-    COPY_ONLY | FULL: COPY_ONLY,
-    COPY_ONLY | PART: REST_ONLY,
-    REST_ONLY | EMPTIED: COPY_ONLY,
-}
+TABLE: Final = Table(
+    {
+        COPY | FULL: SPLICE,
+        COPY | PART: REST,
+        REST | EMPTIED: COPY,
+        SPLICE | PART: REST,
+        SPLICE | EMPTIED: SPLICE,
+        SPLICE | BLOCKED: PIPED,
+        SPLICE | LITTLE: COPY,
+        SPLICE | NOT_FROM: COPY_ONLY,
+        SPLICE | NOT_TO: REST_ONLY,
+        PIPED | EMPTIED: SPLICE,
+        PIPED | BLOCKED: PIPED,
+        PIPED | LITTLE: COPY,
+        PIPED | NOT_FROM: COPY_ONLY,
+        PIPED | NOT_TO: REST_ONLY,
+        COPY_ONLY | FULL: COPY_ONLY,
+        COPY_ONLY | PART: REST_ONLY,
+        REST_ONLY | EMPTIED: COPY_ONLY,
+    }
+)
 """mode | event -> mode."""

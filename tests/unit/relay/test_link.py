@@ -116,8 +116,8 @@ def test_the_states_are_these() -> None:
         (RUNNING, END): ENDED,
     }
     for state, event in product((AT_REST, RUNNING, ENDED), (START, FREEZE, END)):
-        assert links.TABLE.get(state | event) == answers.get((state, event))
-    assert len(links.TABLE) == len(answers)
+        assert links.TABLE.rows.get(state | event) == answers.get((state, event))
+    assert len(links.TABLE.rows) == len(answers)
 
 
 @pytest.mark.parametrize("bulk", [False, True])
