@@ -2,7 +2,9 @@
 
 A thread, because nothing else serves every kind of stderr. O_NONBLOCK would be set for everybody who shares the open
 file, the shell included. Opening /proc/self/fd/2 anew gives one of our own, but not of a socket (the journal's is
-one), nor of a pipe that another user has made. And a file on a mount that hangs takes no notice of O_NONBLOCK.
+one), nor of a pipe that another user has made. And a file on a mount that hangs takes no notice of O_NONBLOCK. It is
+there while there are lines and a moment longer, for the loop's own waits cost less where no other thread is
+(`net/csrc/epoll.c`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ _MOST: Final = 256 << 10
 _AT_ONCE: Final = select.PIPE_BUF
 """Bytes of one write; up to here a pipe keeps apart what several processes write into it (pipe(7))."""
 _GLANCE: Final = 0.005
+_LINGER: Final = 1.0
+"""Seconds that the thread waits for another line, for to start one costs more than to write a line."""
 
 
 class Output:
@@ -30,11 +34,12 @@ class Output:
         self._fd = fd
         self._tell = told
         self._lines: deque[bytes] = deque()
-        # Each number is changed by one side alone, and an older value does no harm to the other: there is no lock.
+        # Each number is changed by one side alone, and an older value does no harm to the other: no lock is waited for.
         self._taken_in = self._refused = 0
         self._done = self._lost = self._told = 0
         self._filled = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Lock()
+        """Held while there is a thread."""
         self._closed = False
 
     @property
@@ -55,7 +60,7 @@ class Output:
         self._taken_in += len(line)
         self._lines.append(line)
         self._filled.set()
-        if self._thread is None:
+        if self._thread.acquire(blocking=False):
             self._start()
 
     def close(self, seconds: float) -> None:
@@ -71,14 +76,11 @@ class Output:
         try:
             thread.start()
         except RuntimeError:  # no more threads are allowed just now: the next line tries again
-            return
-        self._thread = thread
+            self._thread.release()
 
     def _run(self) -> None:
-        flows = False
-        while not self._closed or self._lines:
-            self._filled.wait()
-            self._filled.clear()
+        while self._more():
+            flows = False
             while self._lines:
                 batch = self._batch()
                 flows = self._put_out(batch)
@@ -87,6 +89,15 @@ class Output:
             if dropped and flows:
                 self._told += dropped
                 self._tell(dropped)
+
+    def _more(self) -> bool:
+        """Wait a moment for lines; returns whether this thread is to write them, and not another one."""
+        if self._filled.wait(0 if self._closed else _LINGER):
+            self._filled.clear()
+            return True
+        self._thread.release()
+        # Whoever came just before that has seen a thread, and started none.
+        return bool(self._lines) and self._thread.acquire(blocking=False)
 
     def _batch(self) -> bytes:
         batch = [self._lines.popleft()]

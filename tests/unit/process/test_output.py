@@ -2,6 +2,7 @@
 
 import os
 import select
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,14 @@ def test_lines_come_out_whole_and_in_order(pipe: Pipe) -> None:
     until(lambda: select.select([pipe.reader], [], [], 0)[0])
     assert pipe.read(until_idle=True).decode() == "".join(lines)
     assert pipe.output.dropped == 0
+
+
+def test_there_is_a_thread_only_while_there_are_lines(pipe: Pipe) -> None:
+    """The waits of the loop cost less while it is alone; the next line has a thread again."""
+    for line in (b"first\n", b"second\n"):
+        pipe.output.write(line.decode())
+        assert pipe.read() == line
+        until(lambda: "log" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_one_write_is_no_longer_than_a_pipe_keeps_whole(pipe: Pipe) -> None:
