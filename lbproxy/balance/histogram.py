@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-BUCKETS: Final = tuple(0.001 * 2**n for n in range(14))
+BUCKETS: Final[tuple[float, ...]] = tuple(0.001 * 2**n for n in range(14))
 """Upper bounds in seconds: 1 ms to 8.2 s, doubling, as k3s' dial histogram has them."""
 _BOUNDS: Final = BUCKETS
 
@@ -38,7 +38,8 @@ class Seconds:
             if seconds <= bound:
                 break
             at += 1
-        self.counts[at] += 1
+        counts = self.counts
+        counts[at] = counts[at] + 1
         self.total += seconds
 
     def view(self) -> Histogram:

@@ -84,6 +84,7 @@ class Poller:
         """Where links that are kept mark what they hold (`handover.marks`)."""
         self._loop = loop
         self._epoll = epoll()
+        self._register = self._epoll.register
         self._handlers: list[Handler | None] = [None] * 1024
         """By descriptor."""
         self._run_queue: list[Handler] = []
@@ -126,7 +127,7 @@ class Poller:
     def add(self, fd: int, handler: Handler, events: int = EDGES) -> None:
         """Register `fd`; its events go to `handler`."""
         self.reassign(fd, handler)
-        self._epoll.register(fd, events)
+        self._register(fd, events)
 
     def reassign(self, fd: int, handler: Handler) -> None:
         """Have the events of a registered `fd` go to `handler` from now on."""

@@ -26,19 +26,29 @@ class Timer:
     __slots__ = ("slot",)
 
     def __init__(self) -> None:
-        self.slot = 0
-        """The tick it stands in, 0 for none; the wheel's alone to change."""
+        self.slot: Slot | None = None
+        """Where it stands; the wheel's alone to change."""
 
     def due(self, now: float) -> float:
         """Called when its time has come, or an earlier one it stood at; returns when to be called next, or NEVER."""
         raise NotImplementedError
 
 
+class Slot:
+    """The timers that are due in one tick."""
+
+    __slots__ = ("tick", "timers")
+
+    def __init__(self, tick: int) -> None:
+        self.tick = tick
+        self.timers: set[Timer] = set()
+
+
 class TimerWheel:
-    """The slots, and a heap of the ticks that have one."""
+    """The slots by tick, and a heap of the ticks that have one."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, set[Timer]] = {}
+        self._slots: dict[int, Slot] = {}
         self._ticks: list[int] = []
 
     def put(self, timer: Timer, when: float, now: float) -> None:
@@ -48,31 +58,30 @@ class TimerWheel:
         the life of a connection, costs nothing.
         """
         tick = (int(when) + 1) * _PER_SECOND if when - now > _FAR else int(when * _PER_SECOND) + 1
-        if timer.slot:
-            if timer.slot <= tick:
+        slot = timer.slot
+        if slot is not None:
+            if slot.tick <= tick:
                 return
-            self.drop(timer)
-        timer.slot = tick
+            slot.timers.discard(timer)
         slot = self._slots.get(tick)
         if slot is None:
-            self._slots[tick] = {timer}
+            self._slots[tick] = slot = Slot(tick)
             heappush(self._ticks, tick)
-        else:
-            slot.add(timer)
+        slot.timers.add(timer)
+        timer.slot = slot
 
     def drop(self, timer: Timer) -> None:
         """Take `timer` out, wherever it stands."""
-        if timer.slot:
-            slot = self._slots.get(timer.slot)
-            if slot is not None:
-                slot.discard(timer)
-            timer.slot = 0
+        slot = timer.slot
+        if slot is not None:
+            slot.timers.discard(timer)
+            timer.slot = None
 
     def next(self) -> float:
         """Return the time of the earliest slot that holds anything, NEVER if none does."""
         while self._ticks:
             tick = self._ticks[0]
-            if self._slots[tick]:
+            if self._slots[tick].timers:
                 return tick * TICK
             del self._slots[heappop(self._ticks)]
         return NEVER
@@ -81,7 +90,7 @@ class TimerWheel:
         """Take out and return the timers whose time has come."""
         expired: list[Timer] = []
         while self._ticks and self._ticks[0] * TICK <= now:
-            for timer in self._slots.pop(heappop(self._ticks)):
-                timer.slot = 0
+            for timer in self._slots.pop(heappop(self._ticks)).timers:
+                timer.slot = None
                 expired.append(timer)
         return expired
