@@ -375,7 +375,7 @@ def test_an_answer_that_is_late_makes_a_server_sick_and_not_down(tls: bool, kept
     with Api(tls=certs.server_context() if tls else None) as server:
 
         async def behave(writer: asyncio.StreamWriter) -> None:
-            while late.is_set():
+            while late.is_set() and not writer.is_closing():
                 await asyncio.sleep(0.02)
             writer.write(READY)
 
