@@ -28,7 +28,7 @@ run: build/run/.built
 	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy --version
 	@env PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/run $(bin)/python -m lbproxy demo
 
-build/run/.built: $(installed) $(shell find lbproxy -name '*.py' -o -name '*.[ch]') setup.py
+build/run/.built: $(installed) $(shell find lbproxy -name '*.py' -o -name '*.html' -o -name '*.[ch]') setup.py
 	@echo "building lbproxy; with a C compiler this takes half a minute (LBPROXY_COMPILE=0 does without)"
 	@rm -rf build/run
 	@$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/run .

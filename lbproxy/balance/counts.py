@@ -11,6 +11,8 @@ class Counts:
     __slots__ = (
         "bytes_in",
         "bytes_out",
+        "check_took",
+        "checked_at",
         "checks",
         "connect_seconds",
         "connections",
@@ -33,6 +35,9 @@ class Counts:
         """Failed attempts to connect, by reason."""
         self.checks: dict[str, int] = {}
         """By result."""
+        self.checked_at = -1.0
+        """When the last check ended, below 0 if there was none."""
+        self.check_took = 0.0
         self.cuts: dict[str, int] = {}
         """By reason."""
         self.replays = 0
@@ -43,3 +48,9 @@ class Counts:
     def failed(self, reason: str) -> None:
         """Count a failed attempt to connect."""
         self.failures[reason] = self.failures.get(reason, 0) + 1
+
+    def checked(self, kind: str, now: float, took: float) -> None:
+        """Count a check with its result, and how long it took."""
+        self.checks[kind] = self.checks.get(kind, 0) + 1
+        self.checked_at = now
+        self.check_took = took

@@ -43,8 +43,8 @@ def jittered(interval: float, rng: random.Random) -> float:
 class Checker:
     """Knows when to ask one server, for as long as `run` runs; what is asked is the probe's to know.
 
-    `endpoint` is where it is asked. `observe` is called with each result and returns whether the server is between two
-    states, so that the next check should come soon.
+    `endpoint` is where it is asked. `observe` is called with each result and how many seconds it took, and returns
+    whether the server is between two states, so that the next check should come soon.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Checker:
         health: HealthConfig,
         probe: Probe,
         endpoint: Endpoint,
-        observe: Callable[[CheckResult], bool],
+        observe: Callable[[CheckResult, float], bool],
     ) -> None:
         self._interval = health.interval
         self._probe = probe
@@ -80,7 +80,7 @@ class Checker:
                 start = loop.time()
                 result = await self._ask(fresh)
                 if result is not None:
-                    unsettled = self._observe(result)
+                    unsettled = self._observe(result, loop.time() - start)
                 earliest = start + hurried(self._interval)
                 due = earliest if unsettled else start + jittered(self._interval, self._rng)
         finally:

@@ -116,10 +116,10 @@ class Monitor:
         if task is not None:
             task.cancel()
 
-    def _observe(self, server: Server, result: CheckResult) -> bool:
-        checks = server.counts.checks
-        checks[result.kind] = checks.get(result.kind, 0) + 1
-        self._backend.observe(server, result, monotonic())
+    def _observe(self, server: Server, result: CheckResult, took: float) -> bool:
+        now = monotonic()
+        server.counts.checked(result.kind, now, took)
+        self._backend.observe(server, result, now)
         return server.health.checked.unsettled
 
     def hurry(self, server: Server) -> None:

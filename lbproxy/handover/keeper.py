@@ -41,13 +41,14 @@ over (a unit that has failed for good), systemd's close resets them.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from lbproxy.config.model import Address
 from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.marks import Marks, places
-from lbproxy.handover.parcel import Parcel, ProcessState
+from lbproxy.handover.parcel import Parcel, ProcessState, memfd
 from lbproxy.handover.revive import parcel_of
 from lbproxy.proxy.session import Session
 from lbproxy.warnonce import WarnOnce
@@ -73,6 +74,18 @@ class FdStore(Protocol):
 
     def forget(self, name: str) -> None:
         """Have those under a name closed."""
+
+
+def remember(store: FdStore, content: bytes) -> None:
+    """Leave the configuration in force to a successor that finds a broken file."""
+    try:
+        fd = memfd(CONFIG, content)
+    except OSError as error:
+        log.warning("the configuration cannot be kept for the next process: %s", error.strerror)
+        return
+    store.forget(CONFIG)
+    store.store(CONFIG, [fd])
+    os.close(fd)
 
 
 class Keeper:

@@ -9,30 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import ControlError, OccupiedError
 from lbproxy.status.commands import Handler
 from lbproxy.status.control import ControlServer
-from lbproxy.status.snapshot import Snapshot
 from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
     from lbproxy.status.admin import AdminServer
-    from lbproxy.status.pages import Pages
+    from lbproxy.status.pages import Pages, Source
 
 log = logging.getLogger(__name__)
 
 _AGAIN: Final = 5.0
 """Seconds between two tries to have a control socket."""
-
-
-class Source(Protocol):
-    """Who knows how things are: the daemon."""
-
-    async def snapshot(self) -> Snapshot:
-        """Return the state of everything, `config` included."""
 
 
 class Access:
@@ -115,7 +107,7 @@ class Access:
         await asyncio.sleep(0)
         from lbproxy.status import admin, pages  # only now that connections move: their imports take their time
 
-        self._pages = self._pages or pages.Pages(self._source.snapshot)
+        self._pages = self._pages or pages.Pages(self._source)
         for address, probes in wanted:
             if (address, probes) not in self._admin:
                 paths = pages.PROBES if probes else tuple(pages.PAGES)

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from socket import SocketType
+from socket import SocketType, gethostname
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
@@ -195,6 +195,7 @@ class App:
             log_lines_dropped=logs.dropped(),
             usage=usage(),
             taken_at=time(),
+            host=gethostname(),
         )
 
     async def connections(self) -> list[ConnectionView]:

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from lbproxy import __version__
 from lbproxy.handover.upgrade import Handed
-from lbproxy.process import log
 from lbproxy.process.reload import ReloadResult
 from lbproxy.status import commands as asked
 from lbproxy.status.render import conn_json, status_json
+from lbproxy.status.shapes import Event
 from lbproxy.status.slices import in_slices
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
@@ -23,6 +23,9 @@ class Operable(Protocol):
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections."""
+
+    def events(self) -> list[Event]:
+        """Return what has happened, the newest last."""
 
     async def reload(self) -> ReloadResult:
         """Read the configuration again and go over to it, or say why not."""
@@ -56,7 +59,7 @@ def _shown(daemon: Operable) -> dict[str, asked.Handler]:
         return {"conns": found[0]}
 
     async def events(_: asked.NoArguments) -> asked.EventsAnswer:
-        return {"events": log.events()}
+        return {"events": daemon.events()}
 
     return dict((asked.STATUS.bind(status), asked.CONNS.bind(conns), asked.EVENTS.bind(events)))
 

@@ -18,8 +18,7 @@ from lbproxy import form
 from lbproxy.config.model import Config
 from lbproxy.errors import ControlError, HandoverError, LbproxyError, YieldError
 from lbproxy.handover.custody import Custody
-from lbproxy.handover.keeper import CONFIG
-from lbproxy.handover.parcel import memfd
+from lbproxy.handover.keeper import remember
 from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
 from lbproxy.handover.upgrade import ALONE, UNTOLD, Handed, Surroundings, hand_over
@@ -31,6 +30,7 @@ from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
+from lbproxy.status import shapes
 from lbproxy.status.snapshot import ConnectionView, Snapshot, bereft
 from lbproxy.tasks import Tasks
 
@@ -194,6 +194,10 @@ class Daemon:
         """Return the open connections."""
         return await self._plane.connections()
 
+    def events(self) -> list[shapes.Event]:
+        """Return what has happened, the newest last."""
+        return logs.events()
+
     async def set_drain(self, server: str, drain: bool, force: bool = False) -> bool:
         """Take `server` out of rotation or put it back; False if there is none of that name.
 
@@ -270,16 +274,8 @@ class Daemon:
                 await self._access.look()
 
     def _remember(self, content: bytes) -> None:
-        """Leave the configuration in force to a successor that finds a broken file."""
         if self._notifier.keeps:
-            try:
-                fd = memfd(CONFIG, content)
-            except OSError as error:
-                log.warning("the configuration cannot be kept for the next process: %s", error.strerror)
-                return
-            self._notifier.forget(CONFIG)
-            self._notifier.store(CONFIG, [fd])
-            os.close(fd)
+            remember(self._notifier, content)
 
     async def _apply(self, config: Config, content: bytes) -> list[str]:
         lines = await self._plane.apply(config)

@@ -29,6 +29,8 @@ NO_FIGURES: Final = frozenset(
         "backup",
         "max_conns",
         "max_connections",
+        "checked_seconds_ago",
+        "check_took_seconds",
     )
 )
 

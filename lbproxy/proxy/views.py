@@ -57,6 +57,8 @@ def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
         connect_seconds=counts.connect_seconds.view(),
         first_byte_seconds=counts.first_byte_seconds.view(),
         checks=dict(counts.checks),
+        checked_seconds_ago=now - counts.checked_at if counts.checked_at >= 0 else None,
+        check_took_seconds=counts.check_took if counts.checked_at >= 0 else None,
         flips_total=counts.transitions,
         replays_total=counts.replays,
         cuts=dict(counts.cuts),

@@ -154,6 +154,16 @@ def _states(servers: Servers, now: float) -> Iterator[str]:
         "Changes of the server's state.",
         ((labels, s.flips_total) for labels, s in servers),
     )
+    yield from _gauge(
+        "lbproxy_server_check_duration_seconds",
+        "How long the last health check took.",
+        ((labels, s.check_took_seconds) for labels, s in servers if s.check_took_seconds is not None),
+    )
+    yield from _gauge(
+        "lbproxy_server_last_check_timestamp_seconds",
+        "When the last health check had its answer.",
+        ((labels, now - s.checked_seconds_ago) for labels, s in servers if s.checked_seconds_ago is not None),
+    )
     yield from _counter(
         "lbproxy_server_checks_total",
         "Active health checks.",

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from lbproxy.status import metrics
 from lbproxy.status.http import Reply
 from lbproxy.status.page import status_page
-from lbproxy.status.render import status_json
+from lbproxy.status.render import conn_json, status_json
+from lbproxy.status.shapes import Event
 from lbproxy.status.slices import in_slices, json_pieces
-from lbproxy.status.snapshot import Snapshot, unusable
+from lbproxy.status.snapshot import ConnectionView, Snapshot, unusable
 
+_JSON: Final = "application/json"
 _SHARE: Final = 0.05
 """Of the loop's time, for a page at most: one that took 250 ms to make (the metrics of 400 servers) is shown for 5 s,
 and one that took 0.3 ms (those of three) is as good as new."""
@@ -29,47 +31,71 @@ class Draft:
     status: int = 200
 
 
-def _metrics(snapshot: Snapshot) -> Draft:
-    return Draft(metrics.render(snapshot), metrics.CONTENT_TYPE)
+class Source(Protocol):
+    """Who knows how things are: the daemon."""
+
+    async def snapshot(self) -> Snapshot:
+        """Return the state of everything, `config` included."""
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return the open connections."""
+
+    def events(self) -> list[Event]:
+        """Return what has happened, the newest last."""
 
 
-def _ready(snapshot: Snapshot) -> Draft:
-    if names := unusable(snapshot):
+async def _metrics(source: Source) -> Draft:
+    return Draft(metrics.render(await source.snapshot()), metrics.CONTENT_TYPE)
+
+
+async def _ready(source: Source) -> Draft:
+    if names := unusable(await source.snapshot()):
         return Draft([f"{name}: no usable server\n" for name in names], status=503)
     return Draft(["ok\n"])
 
 
-def _status(snapshot: Snapshot) -> Draft:
-    return Draft(json_pieces(status_json(snapshot), ",\n"), "application/json")
+async def _status(source: Source) -> Draft:
+    return Draft(json_pieces(status_json(await source.snapshot()), ",\n"), _JSON)
 
 
-def _page(snapshot: Snapshot) -> Draft:
-    return Draft(status_page(status_json(snapshot)), "text/html; charset=utf-8")
+async def _conns(source: Source) -> Draft:
+    conns, _ = await in_slices(map(conn_json, await source.connections()))
+    return Draft(json_pieces(conns, ",\n"), _JSON)
 
 
-PAGES: Final[dict[str, Callable[[Snapshot], Draft] | None]] = {
+async def _events(source: Source) -> Draft:
+    return Draft(json_pieces(source.events(), ",\n"), _JSON)
+
+
+async def _page(source: Source) -> Draft:
+    return Draft(status_page(status_json(await source.snapshot())), "text/html; charset=utf-8")
+
+
+PAGES: Final[dict[str, Callable[[Source], Awaitable[Draft]] | None]] = {
     "/": _page,
     "/metrics": _metrics,
     "/livez": None,
     "/healthz": None,
     "/readyz": _ready,
     "/status": _status,
+    "/conns": _conns,
+    "/events": _events,
 }
-"""What makes each page of a snapshot; None where answering at all is the answer."""
+"""What makes each page of what a source knows; None where answering at all is the answer."""
 PROBES: Final = ("/livez", "/healthz", "/readyz")
 """The pages that tell the network no more than that this node is well."""
 
 
 class Pages:
-    """Makes them of what `snapshot` returns, one at a time, and shows each until another would not cost too much."""
+    """Makes them of what `source` knows, one at a time, and shows each until another would not cost too much."""
 
-    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._making = asyncio.Lock()
         self._made: dict[str, tuple[Reply, float]] = {}
 
     async def get(self, path: str) -> Reply:
-        """Return a page, which is one of `PAGES`. Raises what `snapshot` raises."""
+        """Return a page, which is one of `PAGES`. Raises what the source raises."""
         draft = PAGES[path]
         if draft is None:
             return Reply(200, b"ok\n")
@@ -81,9 +107,9 @@ class Pages:
                 self._made[path] = reply, loop.time() + seconds / _SHARE
             return reply
 
-    async def _make(self, draft: Callable[[Snapshot], Draft]) -> tuple[Reply, float]:
+    async def _make(self, draft: Callable[[Source], Awaitable[Draft]]) -> tuple[Reply, float]:
         began = perf_counter()
-        page = draft(await self._snapshot())
+        page = await draft(self._source)
         first = perf_counter() - began
         pieces, seconds = await in_slices(page.pieces)
         body = "".join(pieces).encode(errors="replace")

@@ -31,6 +31,7 @@ def status_json(snapshot: Snapshot) -> Status:
         "proxies": {proxy.name: _proxy_json(proxy) for proxy in snapshot.proxies},
         "task_failures": dict(snapshot.task_failures),
         "log_lines_dropped": snapshot.log_lines_dropped,
+        "host": snapshot.host,
     }
 
 
@@ -74,4 +75,10 @@ def _server_json(server: ServerView) -> ServerStatus:
         "flips_total": server.flips_total,
         "replays_total": server.replays_total,
         "cuts": dict(server.cuts),
+        "checked_seconds_ago": _rounded(server.checked_seconds_ago),
+        "check_took_seconds": _rounded(server.check_took_seconds),
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

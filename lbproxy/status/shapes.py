@@ -29,6 +29,8 @@ class ServerStatus(TypedDict):
     flips_total: int
     replays_total: int
     cuts: Mapping[str, int]
+    checked_seconds_ago: float | None
+    check_took_seconds: float | None
 
 
 class ProxyStatus(TypedDict):
@@ -64,6 +66,7 @@ class Status(TypedDict):
     proxies: dict[str, ProxyStatus]
     task_failures: dict[str, int]
     log_lines_dropped: int
+    host: str
 
 
 class Connection(TypedDict):

@@ -36,6 +36,9 @@ class ServerView:
     first_byte_seconds: Histogram
     checks: Mapping[str, int]
     """Active checks by result."""
+    checked_seconds_ago: float | None = None
+    """None if no check has answered yet."""
+    check_took_seconds: float | None = None
     flips_total: int
     replays_total: int
     """Connections whose first flight was sent to another server because this one did not answer it."""
@@ -103,6 +106,7 @@ class Snapshot:
     usage: Usage | None = None
     taken_at: float = 0.0
     """Unix time."""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

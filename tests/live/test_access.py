@@ -14,7 +14,8 @@ from lbproxy.errors import OccupiedError
 from lbproxy.process import access
 from lbproxy.process.access import Access
 from lbproxy.status.client import call
-from lbproxy.status.snapshot import Snapshot
+from lbproxy.status.shapes import Event
+from lbproxy.status.snapshot import ConnectionView, Snapshot
 from lbproxy.tasks import Tasks
 from tests.support.ports import free_port, listening
 
@@ -23,6 +24,12 @@ class Nobody:
     """Has nothing to tell."""
 
     async def snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    async def connections(self) -> list[ConnectionView]:
+        raise NotImplementedError
+
+    def events(self) -> list[Event]:
         raise NotImplementedError
 
 

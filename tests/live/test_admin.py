@@ -24,7 +24,8 @@ from lbproxy.status import admin, http
 from lbproxy.status.admin import AdminServer
 from lbproxy.status.pages import Pages
 from lbproxy.status.render import status_json
-from lbproxy.status.snapshot import ProxyView, ReloadView, Snapshot
+from lbproxy.status.shapes import Event
+from lbproxy.status.snapshot import ConnectionView, ProxyView, ReloadView, Snapshot
 from lbproxy.tasks import Tasks
 from tests.support.clients import connect
 from tests.support.need import need
@@ -71,7 +72,7 @@ class Daemon:
         self.now = state(a="up")
         self.port = free_port()
         self.tasks = Tasks()
-        self.server = AdminServer(Address("127.0.0.1", self.port), Pages(self.snapshot), self.tasks)
+        self.server = AdminServer(Address("127.0.0.1", self.port), Pages(self), self.tasks)
         self.loop = uvloop.new_event_loop()
 
     async def snapshot(self) -> Snapshot:
@@ -79,6 +80,15 @@ class Daemon:
         if not self.now.proxies:
             await asyncio.sleep(3600)
         return self.now
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return one."""
+        return [ConnectionView(proxy="a", server="m0", client="127.0.0.1:1", age_seconds=1.0, idle_seconds=1.0,
+                               bytes_in=1, bytes_out=1)]  # fmt: skip
+
+    def events(self) -> list[Event]:
+        """Return one."""
+        return [{"ts": "2026-11-27T03:12:00.123Z", "level": "info", "logger": "proxy", "msg": "m0 is up"}]
 
     def run(self, coro: Any) -> None:
         """Run `coro` in the server's loop until it is done."""
@@ -166,6 +176,14 @@ def test_status_is_the_json_of_the_cli(daemon: Daemon) -> None:
     assert status == 200
     assert "application/json" in head
     assert json.loads(body) == status_json(daemon.now)
+
+
+def test_conns_and_events_are_the_json_of_the_cli(daemon: Daemon) -> None:
+    """What the page shows besides: the same documents as `lbproxy conns --json` and `lbproxy events --json`."""
+    status, head, body = curl(daemon, "/conns")
+    assert (status, [each["client"] for each in json.loads(body)]) == (200, ["127.0.0.1:1"])
+    assert "application/json" in head
+    assert json.loads(curl(daemon, "/events")[2]) == daemon.events()
 
 
 def test_live_and_health_do_not_ask_the_data_plane(daemon: Daemon) -> None:

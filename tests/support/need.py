@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
     "etcd": "etcd-server",
     "etcdctl": "etcd-client",

@@ -63,7 +63,7 @@ class Run:
         self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoint, self._observe)
         self._heard = asyncio.Event()
 
-    def _observe(self, result: CheckResult) -> bool:
+    def _observe(self, result: CheckResult, _took: float) -> bool:
         self.results.append(result)
         self.times.append(asyncio.get_running_loop().time())
         self._heard.set()

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from lbproxy.status.pages import PAGES, Pages
-from lbproxy.status.snapshot import ReloadView, Snapshot
+from lbproxy.status.shapes import Event
+from lbproxy.status.snapshot import ConnectionView, ReloadView, Snapshot
 from tests.unit import hasty
 
 
@@ -18,7 +19,17 @@ class Source:
     def __init__(self) -> None:
         self.asked = 0
         self.fail = False
-        self.pages = Pages(self.snapshot)
+        self.pages = Pages(self)
+
+    async def connections(self) -> list[ConnectionView]:
+        """Return none, which counts as asking."""
+        await self.snapshot()
+        return []
+
+    def events(self) -> list[Event]:
+        """Return none, which counts as asking."""
+        self.asked += 1
+        return []
 
     async def snapshot(self) -> Snapshot:
         """Return one."""
