@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from lbproxy.balance import pool as numbers
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.group import MISSED
 from lbproxy.balance.pool import Pool, rules_of
@@ -19,6 +23,7 @@ from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 
+POOL = Path(__file__).parents[3] / "lbproxy" / "balance" / "pool.py"
 LISTEN = (Address("127.0.0.1", 6443),)
 DOWN = CheckResult(State.DOWN, "refused", "refused")
 SICK = CheckResult(State.SICK, "500", "http_500")
@@ -104,13 +109,20 @@ def test_a_place_counts_from_the_moment_of_choice_and_until_it_is_given_up() -> 
 
 def test_tiers_are_used_from_the_best_to_the_worst() -> None:
     """Each only when everything before it is full or tried; a server that was tried is not picked again."""
-    pool = pool_of("up", one("spare", backup=True), "sick", "draining", "down")
+    prose = ast.get_docstring(ast.parse(POOL.read_text())) or ""
+    tiers = re.findall(r"^    ([A-Z]+)  ", prose, re.MULTILINE)
+    assert [getattr(numbers, tier) for tier in tiers] == list(range(numbers.NEVER))
+    names = [tier.lower() for tier in tiers]
+    pool = pool_of(*(one(name, backup=name == "backup") for name in reversed(names)), slow_start=100.0)
     for name, result in BAD.items():
         mark(pool, name, result)
+    member(pool, "slowly").recovered_at = 1.0
+    mark(pool, "alive", CheckResult(State.UP, "403", "http_403", sure=False))
+    member(pool, "suspect").health.observe(EARLY_END, 1.0)
     order: list[str] = []
-    while name := take(pool, tried=tuple(order)):
+    while name := take(pool, 1.0, tried=tuple(order)):
         order.append(name)
-    assert order == ["up", "spare", "sick", "draining", "down"]
+    assert order == names
 
 
 def test_a_backup_serves_only_without_primaries() -> None:
