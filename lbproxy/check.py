@@ -110,7 +110,7 @@ def _problems(file: str, account: pwd.struct_passwd | None = None) -> list[Probl
                 yield from ((f"{place}.{key}", why) for key, why in _unusable(proxy.health))
         yield from (("control", why) for why in _control(config.control))
 
-    found = read_file(file, see).config
+    found = read_file(file, see, piped=True).config
     return found.problems if isinstance(found, ConfigError) else []
 
 

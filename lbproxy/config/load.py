@@ -7,6 +7,7 @@ the rest can still be judged.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -19,6 +20,9 @@ from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar
 from lbproxy.config.report import EnoughError, Report, item, quoted, under
 from lbproxy.config.scalars import expects, members, read, required
 from lbproxy.errors import ConfigError
+
+_INHERITED = re.compile(r"/dev/(stdin|fd/[0-9]+)")
+"""Descriptors that a process was started with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,18 @@ def load(path: str) -> Config:
     return reading.config
 
 
-def read_file(path: str, see: Callable[[Config], Iterable[tuple[str, str]]] | None = None) -> Reading:
+def read_file(
+    path: str, see: Callable[[Config], Iterable[tuple[str, str]]] | None = None, *, piped: bool = False
+) -> Reading:
     """Read the file at `path` as `load` does, once: what is then said of it is said of these bytes.
 
     `see` looks at what is outside of it, and returns the places of what is wrong there, and why; the default is to see
-    that the files can be read.
+    that the files can be read. `piped` is as in `regular_file`.
     """
     report = Report(path)
     content = config = None
     try:
-        content = regular_file(path)
+        content = regular_file(path, piped=piped)
         config = _config(content.decode(), report)
         for place, why in (see or unreadable)(config) if config is not None else ():
             report.add(place, why)
@@ -105,12 +111,17 @@ def _judged(config: Config | None, report: Report) -> Config | ConfigError:
     return config
 
 
-def regular_file(path: str) -> bytes:
-    """Return what is in a regular file of at most `MOST_BYTES`. Raises OSError; never waits, not even for a FIFO."""
+def regular_file(path: str, *, piped: bool = False) -> bytes:
+    """Return what is in a regular file of at most `MOST_BYTES`. Raises OSError; never waits, not even for a FIFO.
+
+    With `piped` it may also be a pipe that the caller's shell has made (/dev/stdin, /dev/fd/N), which is waited for.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
+        if piped and stat.S_ISFIFO(mode) and _INHERITED.fullmatch(path):
+            os.set_blocking(fd, True)
+        elif not stat.S_ISREG(mode):
             raise OSError(0, "a directory" if stat.S_ISDIR(mode) else "not a regular file")
         with os.fdopen(fd, "rb", closefd=False) as file:
             data = file.read(MOST_BYTES + 1)

@@ -118,6 +118,18 @@ def test_what_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
     assert problems("/dev/zero") == [": cannot be read: not a regular file"]
 
 
+def test_a_pipe_of_the_callers_is_read_to_its_end_if_it_may_be() -> None:
+    """`... | lbproxy check -c /dev/stdin`; the daemon, which reads its file again, takes none."""
+    for piped in (True, False):
+        ours, theirs = os.pipe()
+        try:
+            os.write(theirs, b"proxies: {p: {listen: '127.0.0.1:1', servers: ['10.4.6.11:1']}}")
+            os.close(theirs)
+            assert isinstance(read_file(f"/dev/fd/{ours}", piped=piped).config, Config) == piped
+        finally:
+            os.close(ours)
+
+
 def test_a_file_without_permission_gets_one_line(tmp_path: Path) -> None:
     """The usual mistake with a file made by root, who may read everything and becomes somebody else for the test."""
     file = tmp_path / "lbproxy.yaml"
