@@ -12,6 +12,7 @@ The rooms, in the order to read them; the docstring of each names what is in it:
 - `handover/`  live connections on their way to the next process
 - `process/`   the process around it all
 - `demo/`      `lbproxy demo`
+- `importer/`  `lbproxy import`
 
 and what belongs to none of them: `cli` (the command line, with its `arguments`, `look`: the commands that show, and
 `whereabouts`: which daemon is meant), `check` (a file, judged as the service will), `errors` (what is raised), `tasks`

@@ -68,6 +68,14 @@ def takes_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("--as", dest="user", metavar="USER", help=help_user)
 
 
+def takes_import(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy import` does."""
+    command.add_argument("file", metavar="FILE", help="nginx.conf or haproxy.cfg")
+    help_from = "whose file it is, where that cannot be told by what is in it"
+    command.add_argument("--from", dest="program", choices=("nginx", "haproxy"), help=help_from)
+    command.add_argument("--strict", action="store_true", help="exit with 1 if anything was left out")
+
+
 def takes_force(command: argparse.ArgumentParser) -> None:
     """Let it be done whatever comes of it."""
     help_force = "also if a proxy has no other server that takes new connections"

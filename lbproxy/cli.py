@@ -22,13 +22,14 @@ from lbproxy.arguments import (
     takes_dry_run,
     takes_file,
     takes_force,
+    takes_import,
     takes_json,
     takes_server,
     takes_sort,
     takes_wait,
 )
 from lbproxy.config.model import DEFAULT_FILE
-from lbproxy.errors import LbproxyError, NoDaemonError
+from lbproxy.errors import ConfigError, LbproxyError, NoDaemonError
 from lbproxy.status.commands import (
     DRAIN,
     READY,
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("run", _run, "run in the foreground, log to stderr")
     takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
+    takes_import(add("import", _import, "print nginx.conf or haproxy.cfg as lbproxy.yaml, and say what is left out"))
     takes_json(add("reload", _reload, "read the configuration again; show what changed, or why it was refused"))
     takes_wait(add("status", _status, "show proxies and servers, their state and why"))
     takes_sort(add("conns", _conns, "show the open connections"))
@@ -169,6 +171,20 @@ def _check(args: argparse.Namespace) -> int:
         return REFUSED
     print(f"{file}: ok")
     return OK
+
+
+def _import(args: argparse.Namespace) -> int:
+    from lbproxy.importer.convert import convert
+
+    try:
+        imported = convert(args.file, args.program)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    for problem in imported.left:
+        print(problem, file=sys.stderr)
+    print(imported.text, end="")
+    return REFUSED if args.strict and imported.left else OK
 
 
 def _help(args: argparse.Namespace) -> int:

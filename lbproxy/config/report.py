@@ -31,6 +31,11 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line, with nothing in it that a terminal would act on."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 class EnoughError(Exception):
     """A way out of a file with more problems than will be shown."""
 
@@ -54,9 +59,8 @@ class Report:
         if len(self._problems) == MOST:
             self._more = True
             raise EnoughError
-        why = "".join(each if each.isprintable() else repr(each)[1:-1] for each in why)
         self._faulty.add(path)
-        self._problems.append(Problem(self.file, self.line(path) if line is None else line, path, why))
+        self._problems.append(Problem(self.file, self.line(path) if line is None else line, path, printable(why)))
 
     def given(self, path: str) -> bool:
         """Tell whether the file has a key at `path`."""

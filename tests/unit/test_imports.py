@@ -52,11 +52,15 @@ ALLOWED: dict[str, set[str]] = {
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
+    "importer": {"config", "errors"},
     "check": {"checks.answer", "status.control", "config", "errors"},
     "arguments": {"config.model", "config.scalars"},
     "whereabouts": {"config", "errors"},
     "look": {"errors", "status", "whereabouts"},
-    "cli": {"arguments", "whereabouts", "check", "look", "process.start", "demo", "status", "config", "errors", "form"},
+    "cli": {
+        "arguments", "whereabouts", "check", "look", "process.start", "demo", "importer", "status", "config", "errors",
+        "form",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
 
@@ -64,6 +68,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
     "prometheus_client": {"status.metrics"},
     "watchfiles": {"process.watch"},
+    "crossplane": {"importer.nginx.file"},
     "h11": {"status.http", "checks.probe"},
     "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }

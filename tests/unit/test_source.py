@@ -17,6 +17,7 @@ MOST_ANY = 10
 
 UNTESTED = {
     "errors": "values without behaviour; every test of a refusal reads their texts",
+    "importer": "test_convert, test_nginx and test_haproxy read whole files through all of it",
     "process.dataplane": "a protocol",
     "process.commands": "test_cli asks for each of them",
     "config.model": "values; test_load reads every key of it",
