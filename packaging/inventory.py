@@ -24,6 +24,7 @@ _LINKED: Final = {
     "lbproxy": [("mypyc", "2012-present Jukka Lehtosalo and contributors")],
 }
 """What is linked into the modules without a word of it in the metadata, all of it under the MIT licence."""
+_BESIDE: Final = ("LICEN[CS]E*", "COPYING*", "NOTICE*", "AUTHORS*")
 _MIT: Final = """\
 Copyright (c) {holder}
 
@@ -71,12 +72,18 @@ def licences(tree: Path) -> Iterator[str]:
     yield "What this package holds, and under which licence.\n"
     for each in _distributions(tree):
         yield f"\n{'=' * 80}\n{_name(each)} {each.version}: {_licence(each)}\n{'=' * 80}\n"
-        for file in sorted(_metadata(each).glob("licenses/**/*")):
-            yield f"\n{file.read_text()}" if file.is_file() else ""
+        for file in _texts(_metadata(each)):
+            yield f"\n{file.read_text()}"
         for name, holder in _LINKED.get(_name(each), []):
             yield f"\n{'-' * 80}\n{name}, linked into {_name(each)}: MIT\n{'-' * 80}\n\n{_MIT.format(holder=holder)}"
         for part in _bundled(each):
             yield f"linked into {_name(each)}: {part['name']} {part['version']}: {_expression(part)}\n"
+
+
+def _texts(metadata: Path) -> list[Path]:
+    """Return the texts of a licence; metadata of before version 2.4 has them beside itself."""
+    found = [*metadata.glob("licenses/**/*"), *(file for name in _BESIDE for file in metadata.glob(name))]
+    return sorted(file for file in found if file.is_file())
 
 
 def _distributions(tree: Path) -> list[Distribution]:
@@ -160,10 +167,11 @@ def _expression(part: Bill) -> str:
 
 
 def _needs(distribution: Distribution, references: dict[str, str]) -> Iterator[str]:
-    """Yield the references of what it requires and is shipped; a requirement for other systems or extras is not."""
+    """Yield the references of what it requires and is shipped; of the extras, that is lbproxy's own `import`."""
     for requirement in distribution.requires or []:
         name = re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower().replace("_", "-")
-        if "extra ==" not in requirement and name in references:
+        wanted = "extra ==" not in requirement or 'extra == "import"' in requirement
+        if wanted and name in references:
             yield references[name]
 
 

@@ -18,9 +18,10 @@ COMPILER: Final = ("mypy", "setuptools", "wheel")
 
 
 def runtime() -> str:
-    """Return the pins, with their hashes, of what lbproxy imports."""
+    """Return the pins, with their hashes, of what lbproxy imports, for `lbproxy import` too."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return subset(_name(requirement) for requirement in project["dependencies"])
+    wanted = (*project["dependencies"], *project["optional-dependencies"]["import"])
+    return subset(map(_name, wanted))
 
 
 def subset(wanted: Iterable[str]) -> str:

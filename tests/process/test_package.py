@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import kubespray
 from tests.support.daemon import one_proxy
 from tests.support.need import need
 from tests.support.packages import Packaged, Packages
@@ -156,6 +157,16 @@ def test_what_is_shipped_is_listed_and_licensed(packages: Packages) -> None:
         assert all(part["licenses"][0]["expression"] for part in listed)
         text = box.run("cat", f"{DOC}/copyright").stdout
         assert all(f"\n{part['name']} {part['version']}: " in text for part in listed)
+
+
+def test_what_the_node_had_before_is_imported_with_nothing_else_installed(packages: Packages) -> None:
+    """Crossplane is in the package."""
+    with Packaged(packages) as box:
+        box.dpkg("-i", packages.pack("deb"))
+        for name, renderer in kubespray.RENDERERS.items():
+            box.write(f"/root/{name}", renderer(kubespray.masters(3, "v4")))
+            box.run("sh", "-c", f"lbproxy import --strict /root/{name} >/etc/lbproxy/lbproxy.yaml")
+            assert box.lbproxy("check").stdout == "/etc/lbproxy/lbproxy.yaml: ok\n"
 
 
 def test_the_rpm_does_as_the_deb(packages: Packages, streams: Numbered) -> None:
