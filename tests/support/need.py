@@ -25,6 +25,7 @@ PACKAGES = {
     "nginx-stream": "libnginx-mod-stream",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "promtool": "prometheus",
     "prlimit": "util-linux",
     "setpriv": "util-linux",
     "rpm": "rpm",
