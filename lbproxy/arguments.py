@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Final, NoReturn
 
@@ -32,6 +32,24 @@ class Parser(argparse.ArgumentParser):
             word, known = mistyped[1], re.findall(r"[a-z-]+", mistyped[2])
             message = f"no command is called {word!r}{near(word, known) or '; `lbproxy help` shows all'}"
         super().error(message)
+
+
+class Version(argparse.Action):
+    """Carries out --version: shows what `show` does, and exits with the status that it returns."""
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        help: str,  # noqa: A002 (argparse's name)
+        show: Callable[[argparse.Namespace], int],
+    ) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+        self._show = show
+
+    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, *_: object) -> None:
+        """Called by the parser, when it has come to it."""
+        parser.exit(self._show(args))
 
 
 def everywhere() -> Parser:

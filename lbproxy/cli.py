@@ -1,53 +1,40 @@
 """The `lbproxy` command: argument parsing, what is printed, and the exit status.
 
 0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon. A command imports what it needs when it runs, so that
-`lbproxy status` does not pay for the daemon.
+`lbproxy status` does not pay for the daemon; and the daemon, which a restart waits for, not for the rest.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from lbproxy import form
-from lbproxy.arguments import (
-    Parser,
-    everywhere,
-    near,
-    takes_dry_run,
-    takes_file,
-    takes_force,
-    takes_import,
-    takes_json,
-    takes_server,
-    takes_sort,
-    takes_wait,
-)
 from lbproxy.config.model import DEFAULT_FILE
 from lbproxy.errors import ConfigError, LbproxyError, NoDaemonError
-from lbproxy.status.commands import (
-    DRAIN,
-    READY,
-    REBALANCE,
-    RELOAD,
-    STATUS,
-    UPGRADE,
-)
-from lbproxy.whereabouts import control_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lbproxy.arguments import Parser
 
 OK, REFUSED, NO_DAEMON, INTERRUPTED = 0, 1, 3, 130
+_WHAT: Final = "A node-local layer-4 load balancer for the Kubernetes API servers."
+_STATUS: Final = "Exit status: 0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (default: the process's own) and return its exit status; 2 exits by itself."""
-    args = _parser().parse_args(argv)
+    command = _plain_run(sys.argv[1:] if argv is None else argv)
+    if command is None:
+        args = _parser().parse_args(argv)
+        command = partial(args.run, args)
     try:
-        status: int = args.run(args)
+        status = command()
         if sys.stdout:  # None when started with it closed
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -67,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _plain_run(argv: Sequence[str]) -> Callable[[], int] | None:
+    """Return what carries `argv` out if it is `run` with its options behind it, as a unit has it; else None.
+
+    Nobody waits for the other commands as a restart's connections do for this one: argparse, and a parser of all
+    commands, would be an eighth of the time until the port listens.
+    """
+    names = {"-c": "file", "--config": "file", "--control": "control"}
+    options = [names.get(word, "") for word in argv[1::2]]
+    values = argv[2::2]
+    plain = len(options) == len(values) == len({*options} - {""}) and not any(each.startswith("-") for each in values)
+    return partial(_run, **dict(zip(options, values, strict=True))) if argv[:1] == ["run"] and plain else None
+
+
 def _forget_output() -> None:
     """Let what is still to be written go nowhere; the interpreter would try it again at exit, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -84,58 +84,48 @@ def _place(error: Exception) -> str:
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
 
 
-Run = Callable[[argparse.Namespace], int]
-"""Carries out a command; returns its exit status."""
-
-
 def _parser() -> argparse.ArgumentParser:
-    options = everywhere()
-    parser = Parser(
-        prog="lbproxy",
-        parents=[options],
-        allow_abbrev=False,
-        description="A node-local layer-4 load balancer for the Kubernetes API servers.",
-        epilog="Exit status: 0 done, 1 refused or invalid, 2 wrong usage, 3 no daemon.",
-    )
-    parser.add_argument("--version", action=_Version, help="show version, form and Python, and exit")
+    from lbproxy import arguments, change, look
+
+    options = arguments.everywhere()
+    parser = arguments.Parser(prog="lbproxy", parents=[options], allow_abbrev=False, description=_WHAT, epilog=_STATUS)
+    version = "show version, form and Python"
+    parser.add_argument("--version", action=arguments.Version, show=_version, help=f"{version}, and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, run: Run, text: str) -> Parser:
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str, *takes: Callable[[Parser], None]) -> Parser:
         command = commands.add_parser(name, parents=[options], allow_abbrev=False, help=text, description=text)
         command.set_defaults(run=run)
+        for take in takes:
+            take(command)
         return command
 
-    add("run", _run, "run in the foreground, log to stderr")
-    takes_file(add("check", _check, "validate the configuration file, and the files it names, as the service will"))
-    takes_import(add("import", _import, "print nginx.conf or haproxy.cfg as lbproxy.yaml, and say what is left out"))
-    takes_json(add("reload", _reload, "read the configuration again; show what changed, or why it was refused"))
-    takes_wait(add("status", _status, "show proxies and servers, their state and why"))
-    takes_sort(add("conns", _conns, "show the open connections"))
-    takes_json(add("events", _events, "show what has happened in the last hours: servers, reloads, drains, upgrades"))
-    drain = add("drain", _drain, "take a server out of rotation")
-    takes_server(drain)
-    takes_force(drain)
-    takes_server(add("ready", _ready, "put a drained server back"))
-    takes_json(add("upgrade", _upgrade, "start the installed version and hand every connection over to it"))
-    takes_dry_run(add("rebalance", _rebalance, "close quiet connections of servers that have too many, once"))
-    add("version", _version, "show version, form and Python")
+    takes_json, takes_server = arguments.takes_json, arguments.takes_server
+    add("run", _parsed_run, "run in the foreground, log to stderr")
+    text = "validate the configuration file, and the files it names, as the service will"
+    add("check", _check, text, arguments.takes_file)
+    text = "print nginx.conf or haproxy.cfg as lbproxy.yaml, and say what is left out"
+    add("import", _import, text, arguments.takes_import)
+    add("reload", change.reload, "read the configuration again; show what changed, or why it was refused", takes_json)
+    add("status", look.status, "show proxies and servers, their state and why", arguments.takes_wait)
+    add("conns", look.conns, "show the open connections", arguments.takes_sort)
+    text = "show what has happened in the last hours: servers, reloads, drains, upgrades"
+    add("events", look.events, text, takes_json)
+    add("drain", change.drain, "take a server out of rotation", takes_server, arguments.takes_force)
+    add("ready", change.ready, "put a drained server back", takes_server)
+    add("upgrade", change.upgrade, "start the installed version and hand every connection over to it", takes_json)
+    text = "close quiet connections of servers that have too many, once"
+    add("rebalance", change.rebalance, text, arguments.takes_dry_run)
+    add("version", _version, version)
     add("help", _help, "show this, or how a command is used").add_argument("command", metavar="COMMAND", nargs="?")
     add("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
     return parser
 
 
-class _Version(argparse.Action):
-    """Carries out --version."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 (argparse's name)
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, *_: object) -> None:
-        parser.exit(_version(args))
-
-
 def _version(_args: argparse.Namespace) -> int:
-    print(form.THIS)
+    from lbproxy import form
+
+    print(form.this())
     if why := form.why_plain():
         print(why, file=sys.stderr)
     return OK
@@ -145,7 +135,11 @@ def _file(args: argparse.Namespace) -> str:
     return getattr(args, "config", DEFAULT_FILE)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _parsed_run(args: argparse.Namespace) -> int:
+    return _run(_file(args), getattr(args, "control", None))
+
+
+def _run(file: str = DEFAULT_FILE, control: str | None = None) -> int:
     for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # logrotate, or a runbook written for nginx
         signal.signal(ignored, signal.SIG_IGN)  # SIGHUP until there is something to reload
     signal.signal(signal.SIGQUIT, lambda *_: sys.exit(OK))
@@ -153,10 +147,12 @@ def _run(args: argparse.Namespace) -> int:
 
     from lbproxy.process import start
 
-    return start.main(_file(args), getattr(args, "control", None))
+    return start.main(file, control)
 
 
 def _check(args: argparse.Namespace) -> int:
+    import json
+
     from lbproxy.check import as_found, check, service_account
 
     file = args.file or _file(args)
@@ -189,78 +185,6 @@ def _import(args: argparse.Namespace) -> int:
 
 def _help(args: argparse.Namespace) -> int:
     _parser().parse_args([args.command, "--help"] if args.command else ["--help"])  # which exits
-    return OK
-
-
-def _reload(args: argparse.Namespace) -> int:
-    result = RELOAD.ask(control_of(args), {})
-    applied = result["applied"]
-    if args.json:
-        print(json.dumps(result, indent=2))
-    else:
-        for line in result["lines"]:
-            print(line, file=sys.stdout if applied else sys.stderr)
-        if not applied:
-            _fail("refused, the configuration that was in force goes on", REFUSED)
-    return OK if applied else REFUSED
-
-
-def _status(args: argparse.Namespace) -> int:
-    from lbproxy import look
-
-    return look.status(args)
-
-
-def _conns(args: argparse.Namespace) -> int:
-    from lbproxy import look
-
-    return look.conns(args)
-
-
-def _events(args: argparse.Namespace) -> int:
-    from lbproxy import look
-
-    return look.events(args)
-
-
-def _drain(args: argparse.Namespace) -> int:
-    found = DRAIN.ask(control_of(args), {"server": args.server, "force": args.force})["ok"]
-    return _rotated(args, found, "draining: takes no new connections")
-
-
-def _ready(args: argparse.Namespace) -> int:
-    return _rotated(args, READY.ask(control_of(args), {"server": args.server})["ok"], "ready: takes new connections")
-
-
-def _rotated(args: argparse.Namespace, found: bool, done: str) -> int:
-    if not found:
-        proxies = STATUS.ask(control_of(args), {})["status"]["proxies"].values()
-        names = {name for proxy in proxies for name in proxy["servers"]}
-        return _fail(f"no server is called {args.server}{near(args.server, names)}", REFUSED)
-    print(json.dumps({"server": args.server}) if args.json else f"{args.server} is {done}")
-    return OK
-
-
-def _upgrade(args: argparse.Namespace) -> int:
-    handed = UPGRADE.ask(control_of(args), {})
-    same = " from the same version" if handed.get("before") == handed["version"] else ""
-    words = (
-        f"lbproxy {handed['version']} has taken over{same} as pid {handed['pid']}: "
-        f"{handed['connections']} connections, which stood still for {handed['pause'] * 1000:.0f} ms"
-    )
-    print(json.dumps(handed, indent=2) if args.json else words)
-    return OK
-
-
-def _rebalance(args: argparse.Namespace) -> int:
-    answer = REBALANCE.ask(control_of(args), {"dry_run": args.dry_run})
-    if args.json:
-        print(json.dumps(answer, indent=2))
-        return OK
-    for server, count in answer["servers"].items():
-        print(f"{server}: {count} surplus connections {'would be closed' if args.dry_run else 'closed'}")
-    if not answer["servers"]:
-        print("nothing to close: no quiet connection is surplus")
     return OK
 
 

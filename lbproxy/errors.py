@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from lbproxy.record import dataclass
 
 
 class LbproxyError(Exception):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from typing import Final
 
 from lbproxy import __version__
@@ -16,13 +17,14 @@ NOT_COMPILED: Final = ("__init__", "plain")
 REASON: Final = "not_compiled.txt"
 """Where the build leaves word, in the package, of why it did not compile."""
 PYTHON: Final = sys.version.split()[0]
-_PACKAGE: Final = Path(__file__).parent
+_PACKAGE: Final = os.path.dirname(__file__)
 
 
-def form_of(package: Path) -> str:
+def form_of(package: str) -> str:
     """Return `compiled`, `plain`, or `partly compiled`, which is what a build that has broken off leaves behind."""
-    there = [_is_there(package / folder / stem) for folder in FOLDERS for stem in _stems(package / folder)]
-    there.append(_is_there(package / "net" / "_syscalls"))
+    folders = [os.path.join(package, folder) for folder in FOLDERS]
+    there = [_is_there(folder, stem) for folder in folders for stem in _stems(folder)]
+    there.append(_is_there(os.path.join(package, "net"), "_syscalls"))
     if all(there):
         return "compiled"
     return "partly compiled" if any(there) else "plain"
@@ -33,21 +35,30 @@ def told(version: str, form: str, python: str) -> str:
     return f"lbproxy {version} ({form}, Python {python})"
 
 
-def why_plain(package: Path = _PACKAGE) -> str:
+@cache
+def form() -> str:
+    """Return the form of what runs; found out when somebody asks, for it is a look at a hundred files."""
+    return form_of(_PACKAGE)
+
+
+def this() -> str:
+    """Return in words what runs."""
+    return told(__version__, form(), PYTHON)
+
+
+def why_plain(package: str = _PACKAGE) -> str:
     """Return what stood in the way of the compiled form and what to do about it, if the build has left word of it."""
     try:
-        return (package / REASON).read_text().strip()
+        with open(os.path.join(package, REASON)) as file:
+            return file.read().strip()
     except OSError:
         return ""
 
 
-def _stems(folder: Path) -> list[str]:
-    return [file.stem for file in folder.glob("*.py") if file.stem not in NOT_COMPILED]
+def _stems(folder: str) -> list[str]:
+    sources = [name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py")]
+    return [stem for stem in sources if stem not in NOT_COMPILED]
 
 
-def _is_there(module: Path) -> bool:
-    return any(module.with_name(module.name + suffix).exists() for suffix in EXTENSION_SUFFIXES)
-
-
-FORM: Final = form_of(_PACKAGE)
-THIS: Final = told(__version__, FORM, PYTHON)
+def _is_there(folder: str, stem: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, stem + suffix)) for suffix in EXTENSION_SUFFIXES)

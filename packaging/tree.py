@@ -1,7 +1,7 @@
 """The files of a package, under a directory that stands for /: the tree /usr/lib/lbproxy and what the system looks for.
 
 In the tree are lbproxy, compiled, and its dependencies as requirements.lock pins them; nothing of the machine's own
-site-packages is used, and nothing of the tree is seen by other programs.
+site-packages is used (-S: nor is what stands in its .pth files run), and nothing of the tree is seen by other programs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wheel import BUILD, pip, run, tag, venv
 TREE: Final = "usr/lib/lbproxy"
 DOC: Final = "usr/share/doc/lbproxy"
 _COMMAND: Final = """\
-#!{interpreter} -I
+#!{interpreter} -IS
 import sys
 
 sys.path.insert(0, "/{tree}")

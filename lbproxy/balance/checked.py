@@ -30,8 +30,7 @@ FLAP_LIMIT, so that its connections are cut once and not over and over. A fall a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from lbproxy.balance.state import SEVERITY, State
 
@@ -66,8 +65,7 @@ TABLE: Final[dict[State, dict[State, int]]] = {
 """How a check counts, by the state in force and by the state that the check says."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """One active check: `reason` for a person, `kind` the short label of lbproxy_server_checks_total{result}.
 
     `sure` is False for a server that is alive and did not say whether it is ready (it wants a login first).

@@ -11,15 +11,14 @@ checks say so. A `Transition` tells of both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lbproxy.balance.checked import Checked, CheckResult
 from lbproxy.balance.state import SEVERITY, State
 from lbproxy.balance.suspicion import TRUSTED, Suspicion, TrafficResult
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """The configured counts and times (seconds)."""
 
     rise: int = 2
@@ -30,8 +29,7 @@ class Rules:
     fail_timeout: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """A change of the combined state, or of what the checks say behind it, and why.
 
     `said` is what the checks now say, None if it is not they who have changed their mind.

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 BUCKETS: Final[tuple[float, ...]] = tuple(0.001 * 2**n for n in range(14))
 """Upper bounds in seconds: 1 ms to 8.2 s, doubling, as k3s' dial histogram has them."""
 _BOUNDS: Final = BUCKETS
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(NamedTuple):
     """Observations per bucket of `BUCKETS` (not cumulative; the last entry counts those above all) and their sum."""
 
     counts: tuple[int, ...]
     total_seconds: float
-
-    def __reduce__(self) -> tuple[type[Histogram], tuple[tuple[int, ...], float]]:
-        """Say how pickle makes it again elsewhere: what it would set by itself is read-only in the compiled form."""
-        return Histogram, (self.counts, self.total_seconds)
 
 
 class Seconds:

@@ -25,8 +25,7 @@ then that was it (`explained`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 TRUSTED: Final = 0
 FAILING: Final = 1
@@ -53,8 +52,7 @@ _UNPROVED: Final = 1e12
 """Seconds, more than any clock shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficResult:
+class TrafficResult(NamedTuple):
     """What one real connection showed: `failure` is why it failed, empty if it worked.
 
     `answered` tells how far it got: the server sent a byte (or, failing, it had accepted and should have sent one);

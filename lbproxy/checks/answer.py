@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass
 from typing import Final
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from lbproxy.net.reasons import CLOSED, SHORTAGE, reason
+from lbproxy.record import dataclass
 
 _ALIVE: Final = {401: "wants a login", 403: "forbids the question", 429: "too busy to tell"}
 _FAILING: Final = re.compile(rb"^\[-\]([!-~]{1,60})", re.MULTILINE)

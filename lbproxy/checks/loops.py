@@ -8,7 +8,6 @@ all. What no address shows is found by `proxy.circles`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import Final
 
 from lbproxy.balance.server import Endpoint
@@ -24,8 +23,12 @@ def leads_back(endpoint: Endpoint, listens: Iterable[Address]) -> bool:
     for each in listens:
         if each.port != port or (":" in each.host) != (":" in host):
             continue
-        if each.host == host or (host in _ALL and ip_address(each.host).is_loopback):  # the kernel makes loopback of it
+        if each.host == host or (host in _ALL and _loopback(each.host)):  # the kernel makes loopback of it
             return True
         if each.host in _ALL and is_here(endpoint):
             return True
     return False
+
+
+def _loopback(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")

@@ -28,19 +28,18 @@ if TYPE_CHECKING:
 
 
 async def rehearse(config: Config) -> list[Secure]:
-    """Make every kind of probe that `config` asks for, to see that it can be made; raises LbproxyError if not.
+    """Read every certificate that the probes of `config` ask for; raises LbproxyError if one cannot be used.
 
-    Whoever has the result makes the others without touching a file.
+    Whoever has the result makes probes without touching a file.
     """
     made = []
     for proxy in config.proxies.values():
         if proxy.health is not None:
-            from lbproxy.checks.probe import Probe  # whoever restarts without checks need not wait for it
-            from lbproxy.checks.secure import Secure
+            from lbproxy.checks.secure import Secure, name_for  # whoever restarts without checks need not wait for it
 
             if proxy.health.secure:
-                made.append(await Secure.prepare(proxy.health))
-            Probe(proxy.health, str(proxy.servers[0].address)).close()
+                made.append(secure := await Secure.prepare(proxy.health))
+                secure.check_name(name_for(proxy.health, str(proxy.servers[0].address)))
     return made
 
 
@@ -99,10 +98,12 @@ class Monitor:
         endpoint = server.endpoint
         if health is None or endpoint is None or not self._asked():
             return
-        from lbproxy.checks.checker import Checker
-        from lbproxy.checks.probe import Probe
 
         async def run() -> None:
+            await asyncio.sleep(0)
+            from lbproxy.checks.checker import Checker  # only now that connections move: h11 takes its time
+            from lbproxy.checks.probe import Probe
+
             # Made here, to be tried again: a certificate that was there once may be missing at a restart.
             probe = Probe(health, str(server.settings.address), self._backend.check_preface)
             self._checkers[server] = checker = Checker(health, probe, endpoint, partial(self._observe, server))

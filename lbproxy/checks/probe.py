@@ -12,7 +12,7 @@ left, so that the server never gets to see it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import h11
@@ -22,9 +22,10 @@ from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.answer import NotAsked, judge, judge_failure, printable
-from lbproxy.checks.secure import Secure
+from lbproxy.checks.secure import Secure, name_for
 from lbproxy.checks.stream import Stream
 from lbproxy.config.model import HealthConfig
+from lbproxy.record import dataclass
 
 _LONGEST_ANSWER: Final = 65536
 """Bytes read of an answer; whatever its end may be, the status has come before."""
@@ -54,7 +55,7 @@ class Probe:
         self.host = host
         self._health = health
         self._preface = preface
-        self._name = health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
+        self._name = name_for(health, host)
         self._secure = Secure.of(health) if health.secure else None
         self._generation = 0
         if self._secure is not None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
-from pathlib import Path
 from time import monotonic
 from typing import Final
 from weakref import WeakValueDictionary
@@ -72,7 +72,9 @@ class Secure:
     def check_name(self, name: str) -> None:
         """See that a certificate can be asked for in that name. Raises LbproxyError."""
         try:
-            self.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+            if not all(0 < len(label) < 64 for label in name.removesuffix(".").split(".")):
+                raise ValueError("label empty or too long")
+            self.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name.encode("ascii"))
         except (OSError, ValueError) as error:
             raise LbproxyError(f"health.server_name {name}: {plain(error)}") from None
 
@@ -114,12 +116,17 @@ class Secure:
         self.generation += 1
 
 
+def name_for(health: HealthConfig, host: str) -> str:
+    """Return the name that the server at `host:port` is asked for in TLS, and that its certificate should bear."""
+    return health.server_name or host.rpartition(":")[0].strip("[]").rstrip(".")
+
+
 _shared: Final[WeakValueDictionary[HealthConfig, Secure]] = WeakValueDictionary()
 
 
 def _stamp(file: str) -> Stamp:
     try:
-        stat = Path(file).stat()
+        stat = os.stat(file)
     except OSError:
         return _MISSING
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

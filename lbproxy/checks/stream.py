@@ -55,7 +55,8 @@ class Stream:
 
     async def shake_hands(self, context: ssl.SSLContext, name: str) -> None:
         """Go over to TLS with the server called `name`."""
-        self._tls = tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+        # In bytes, since text is put through the codec for international names, a megabyte of tables that no name needs
+        self._tls = tls = context.wrap_bio(self._in, self._out, server_hostname=name.encode("ascii"))
         await self._step(tls.do_handshake)
 
     async def read(self) -> bytes:

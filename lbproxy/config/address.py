@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Final
 
 from lbproxy.config.model import Address
 from lbproxy.config.report import quoted
 
 _SPLIT = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([^:]*)")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MAPPED: Final = bytes(10) + b"\xff\xff"
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
@@ -49,16 +51,23 @@ def _mistake(text: str) -> str | None:
 
 def _ipv6(text: str) -> str:
     try:
-        address = ipaddress.IPv6Address(text)
-    except ValueError:
+        packed = inet_pton(AF_INET6, text)
+    except (OSError, ValueError):
         raise ValueError("what is in brackets must be an IPv6 address") from None
-    return str(address.ipv4_mapped or address)  # the kernel means IPv4 by ::ffff:10.4.6.11, and so does the rest here
+    if packed.startswith(_MAPPED):
+        return inet_ntop(AF_INET, packed[12:])  # the kernel means IPv4 by ::ffff:10.4.6.11, and so does the rest here
+    spelling = inet_ntop(AF_INET6, packed)
+    if "." in spelling:  # the C library shows IPv4 in ::1:0 too
+        from ipaddress import IPv6Address
+
+        return str(IPv6Address(packed))
+    return spelling
 
 
 def _host(text: str, bound: bool) -> str:
     try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError:
+        return inet_ntop(AF_INET, inet_pton(AF_INET, text))
+    except (OSError, ValueError):
         pass
     labels = text.lower().removesuffix(".").split(".")
     if labels[-1].isdigit():  # resolvers would read 10.4.6 and 10.4.6.256 each in their own way

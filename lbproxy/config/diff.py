@@ -7,10 +7,11 @@ of proxies, servers and addresses means nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from lbproxy.config.model import Address, Config, ProxyConfig, Record, ServerConfig
 from lbproxy.config.scalars import write
+from lbproxy.record import dataclass
 
 RESTART = ("workers", "control")
 """Keys of the whole process that a reload cannot change."""

@@ -10,8 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
-from difflib import get_close_matches
+from dataclasses import MISSING, fields
 from typing import get_args, get_origin
 
 from lbproxy.config import rules
@@ -20,6 +19,7 @@ from lbproxy.config.nodes import MOST_BYTES, Block, Items, Node, Refused, Scalar
 from lbproxy.config.report import EnoughError, Report, item, quoted, under
 from lbproxy.config.scalars import expects, members, read, required
 from lbproxy.errors import ConfigError
+from lbproxy.record import dataclass
 
 _INHERITED = re.compile(r"/dev/(stdin|fd/[0-9]+)")
 """Descriptors that a process was started with."""
@@ -195,6 +195,8 @@ class _Walk:
         return cls(**values)
 
     def _hint(self, key: str, keys: Iterable[str]) -> str:
+        from difflib import get_close_matches  # what is right takes no start longer
+
         near = get_close_matches(key, keys, 1) if len(key) < 40 else []
         return f", did you mean {near[0]!r}?" if near else ""
 

@@ -7,8 +7,10 @@ with its default as given, its limits as annotated, and the text below it as wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal
+
+from lbproxy.record import dataclass
 
 DEFAULT_FILE = "/etc/lbproxy/lbproxy.yaml"
 DEFAULT_CONTROL = "/run/lbproxy/control.sock"

@@ -8,7 +8,6 @@ the same key twice) is refused here, each with its line.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import yaml
 from yaml.events import (
@@ -25,6 +24,7 @@ from yaml.events import (
 from yaml.reader import Reader
 
 from lbproxy.config.report import Report, item, under
+from lbproxy.record import dataclass
 
 MOST_BYTES = 256 << 10
 """A configuration of 4,000 servers with settings of their own; reading it takes a second of a processor."""
@@ -134,6 +134,8 @@ def _document(events: Iterator[Event], report: Report) -> Node | None:
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
+    """From events to nodes."""
+
     events: Iterator[Event]
     report: Report
 

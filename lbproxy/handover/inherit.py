@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from socket import SocketType
 from typing import Final
 
@@ -21,6 +21,7 @@ from lbproxy.handover.revive import AtRest, revive, sift
 from lbproxy.net.closing import end_shared
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.proxy import Proxy
+from lbproxy.record import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,11 @@ A message is a JSON object: its name under `message`, and its fields. What a lat
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Final, TypeVar
 
 from lbproxy.errors import HandoverError
+from lbproxy.record import dataclass
 
 LONGEST: Final = 65536
 """Bytes of a message."""

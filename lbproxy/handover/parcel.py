@@ -18,11 +18,11 @@ import json
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypedDict, cast
 
 from lbproxy.errors import HandoverError
 from lbproxy.net.contract import SocketAddress
+from lbproxy.record import dataclass
 
 VERSION: Final = 1
 """Of the message format. A successor that does not know it must not take over."""

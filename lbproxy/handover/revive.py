@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from socket import SocketType
 
 from lbproxy.balance.server import Lease, Server
@@ -13,6 +12,7 @@ from lbproxy.handover.parcel import Parcel
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.session import Session
+from lbproxy.record import dataclass
 from lbproxy.relay.link import Link
 
 

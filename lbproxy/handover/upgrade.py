@@ -10,8 +10,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -22,6 +20,7 @@ from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.messages import LONGEST, Connections, Go, Have, Hello, Kind, Ready, decode, encode
 from lbproxy.handover.parcel import VERSION, Parcel, ProcessState
 from lbproxy.handover.steps import Step, begin
+from lbproxy.record import dataclass
 
 VARIABLE: Final = "LBPROXY_PREDECESSOR"
 """Tells a new process the descriptor of its end of the pair."""
@@ -101,7 +100,7 @@ def command(argv: Sequence[str], orig_argv: Sequence[str]) -> list[str]:
     A console script is started by its name, which may lead to another environment by now, and that to another Python.
     `python -m lbproxy` is started as it was.
     """
-    if os.sep in argv[0] and Path(argv[0]).name != "__main__.py" and os.access(argv[0], os.X_OK):
+    if os.sep in argv[0] and os.path.basename(argv[0]) != "__main__.py" and os.access(argv[0], os.X_OK):
         return list(argv)
     return [sys.executable, *orig_argv[1:]]
 

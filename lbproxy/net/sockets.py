@@ -8,7 +8,6 @@ import os
 import socket
 import termios
 from contextlib import suppress
-from pathlib import Path
 from socket import SocketType
 from typing import Final
 
@@ -94,7 +93,8 @@ def _everywhere(port: int) -> set[int]:
     ending = f":{port:04X}"
     for table in ("tcp", "tcp6"):
         try:
-            lines = Path(f"/proc/self/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+            with open(f"/proc/self/net/{table}", encoding="ascii") as file:
+                lines = file.read().splitlines()[1:]
         except OSError:
             continue
         for line in lines:
@@ -107,7 +107,7 @@ def _everywhere(port: int) -> set[int]:
 def _own() -> set[int]:
     """Return the inodes of all that this process has open."""
     found: set[int] = set()
-    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - no reason to make paths of them
+    for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             found.add(os.fstat(int(fd)).st_ino)
     return found

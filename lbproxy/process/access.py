@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import ControlError, OccupiedError
-from lbproxy.status.commands import Handler
 from lbproxy.status.control import ControlServer
 from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
     from lbproxy.status.admin import AdminServer
+    from lbproxy.status.commands import Handler
     from lbproxy.status.pages import Pages, Source
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,12 @@ _AGAIN: Final = 5.0
 
 
 class Access:
-    """Owns both; `path` is the control socket's, `source` what the admin endpoint tells of."""
+    """Owns both; `path` is the control socket's, `source` what the admin endpoint tells of.
 
-    def __init__(self, path: str, commands: Mapping[str, Handler], source: Source, tasks: Tasks) -> None:
+    `commands` makes what is answered when somebody asks for the first time.
+    """
+
+    def __init__(self, path: str, commands: Callable[[], Mapping[str, Handler]], source: Source, tasks: Tasks) -> None:
         self._control = ControlServer(path, commands, tasks)
         self._source = source
         self._tasks = tasks

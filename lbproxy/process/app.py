@@ -183,7 +183,7 @@ class App:
         now = monotonic()
         return Snapshot(
             version=__version__,
-            form=form.FORM,
+            form=form.form(),
             python=form.PYTHON,
             pid=os.getpid(),
             uptime_seconds=now - self._started,

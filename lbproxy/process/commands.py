@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lbproxy import __version__
 from lbproxy.handover.upgrade import Handed
 from lbproxy.process.reload import ReloadResult
-from lbproxy.status import commands as asked
-from lbproxy.status.render import conn_json, status_json
-from lbproxy.status.shapes import Event
 from lbproxy.status.slices import in_slices
 from lbproxy.status.snapshot import ConnectionView, Snapshot
+
+if TYPE_CHECKING:
+    from lbproxy.status import commands as asked
+    from lbproxy.status.shapes import Event
 
 
 class Operable(Protocol):
@@ -50,6 +51,8 @@ def commands(daemon: Operable) -> Mapping[str, asked.Handler]:
 
 def _shown(daemon: Operable) -> dict[str, asked.Handler]:
     """Return what only looks."""
+    from lbproxy.status import commands as asked  # nobody asks before the ports listen
+    from lbproxy.status.render import conn_json, status_json
 
     async def status(_: asked.NoArguments) -> asked.StatusAnswer:
         return {"status": status_json(await daemon.snapshot())}
@@ -66,6 +69,7 @@ def _shown(daemon: Operable) -> dict[str, asked.Handler]:
 
 def _done(daemon: Operable) -> dict[str, asked.Handler]:
     """Return what changes something."""
+    from lbproxy.status import commands as asked
 
     async def reload(_: asked.NoArguments) -> asked.ReloadAnswer:
         result = await daemon.reload()

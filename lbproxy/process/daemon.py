@@ -13,6 +13,7 @@ import signal
 from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from lbproxy import form
 from lbproxy.config.model import Config
@@ -30,9 +31,11 @@ from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
-from lbproxy.status import shapes
 from lbproxy.status.snapshot import ConnectionView, Snapshot, bereft
 from lbproxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from lbproxy.status import shapes
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class Daemon:
         self._life = Life()
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, content, error)
-        self._access = Access(control or config.control, commands(self), self, self._tasks)
+        self._access = Access(control or config.control, partial(commands, self), self, self._tasks)
         self._reload_due = False
         self._for_good = False  # a stop that leaves nothing to a next process
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
@@ -141,7 +144,7 @@ class Daemon:
         gc.freeze()  # what is alive now lives to the end: the collector need not look at it again and again
         gc.enable()
         self._notifier.ready(self._summary())
-        log.info("%s %s", form.THIS, self._summary())
+        log.info("%s %s", form.this(), self._summary())
         if why := form.why_plain():
             log.info("%s", why)
 

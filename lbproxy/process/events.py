@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from lbproxy.status.shapes import Event
+if TYPE_CHECKING:
+    from lbproxy.status.shapes import Event
 
 MOST: Final = 1000
 """Some hundred bytes each; a node on which nothing fails has ten a day."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 from lbproxy.config.model import Config
 
@@ -13,7 +12,8 @@ def node_id(config: Config) -> str:
     if config.node_id != "auto":
         return config.node_id
     try:
-        machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        with open("/etc/machine-id", encoding="ascii") as file:
+            machine_id = file.read().strip()
     except (OSError, ValueError):
         machine_id = ""
     return machine_id or socket.gethostname()

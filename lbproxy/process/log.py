@@ -21,12 +21,14 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lbproxy.config.model import Log
 from lbproxy.process.events import Events, event_of, short
 from lbproxy.process.output import Output
-from lbproxy.status.shapes import Event
+
+if TYPE_CHECKING:
+    from lbproxy.status.shapes import Event
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 
 from lbproxy.config.load import Reading, read_file, regular_file
 from lbproxy.config.model import Config
 from lbproxy.errors import ConfigError, LbproxyError, Problem
 from lbproxy.process.watch import Watch
+from lbproxy.record import dataclass
 from lbproxy.status.snapshot import ReloadView
 from lbproxy.threads import in_thread
 

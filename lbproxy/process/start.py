@@ -10,8 +10,7 @@ import signal
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import field
 from typing import Final
 
 import uvloop
@@ -28,6 +27,7 @@ from lbproxy.process.app import App
 from lbproxy.process.daemon import Daemon
 from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.systemd import Notifier, listen_fds
+from lbproxy.record import dataclass
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def main(file: str, control: str | None = None) -> int:
 
 def _is_absent(file: str) -> bool:
     try:
-        Path(file).stat()
+        os.stat(file)
     except FileNotFoundError:
         return True
     except OSError:

@@ -14,9 +14,9 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from lbproxy.record import dataclass
 from lbproxy.warnonce import WarnOnce
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,10 @@ import resource
 import time
 from collections.abc import Iterable
 from functools import reduce
-from pathlib import Path
 from typing import Final
 
 from lbproxy.status.snapshot import Usage
 
-_SELF: Final = Path("/proc/self")
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -20,13 +18,14 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 def usage() -> Usage:
     """Return what this process takes."""
     # Behind the name, which is in brackets and may hold anything, from field 3 on
-    stat = (_SELF / "stat").read_text().rpartition(")")[2].split()
+    with open("/proc/self/stat") as file:
+        stat = file.read().rpartition(")")[2].split()
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) / _TICK
     return Usage(
         cpu_seconds=(int(stat[11]) + int(stat[12])) / _TICK,
         virtual_bytes=int(stat[20]),
         resident_bytes=int(stat[21]) * _PAGE,
-        open_fds=sum(1 for _ in (_SELF / "fd").iterdir()) - 1,  # but for the one that is open to count them
+        open_fds=len(os.listdir("/proc/self/fd")) - 1,  # but for the one that is open to count them
         max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         started=time.time() - age,
     )

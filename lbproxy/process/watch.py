@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import threading
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from typing import TYPE_CHECKING, cast
 
 from lbproxy.threads import in_thread
 from lbproxy.warnonce import WarnOnce
@@ -64,10 +65,8 @@ class Watch:
         self._inotify = None
 
     def _open(self) -> RustNotify:
-        from watchfiles._rust_notify import RustNotify  # no restart need wait for it
-
         recursive = force_polling = debug = ignore_permission_denied = False
-        return RustNotify(list(self._there), debug, force_polling, 0, recursive, ignore_permission_denied)
+        return _library()(list(self._there), debug, force_polling, 0, recursive, ignore_permission_denied)
 
     def _changes(self, inotify: RustNotify) -> bool:
         found = inotify.watch(_AT_LATEST_MS, _QUIET_MS, int(_LOOK_AGAIN * 1000), self._closed)
@@ -81,17 +80,34 @@ class Watch:
             log.warning("%s is looked at every %g s, without inotify: %s", self._file, _LOOK_AGAIN, error)
 
 
+@cache
+def _library() -> type[RustNotify]:
+    """Return the class that watches. Raises ImportError.
+
+    It is all that is wanted of watchfiles: without the package around it, which imports anyio and multiprocessing to
+    offer what is not used here, it takes half of the memory.
+    """
+    name = "watchfiles._rust_notify"
+    package = PathFinder.find_spec("watchfiles")
+    spec = PathFinder.find_spec(name, package.submodule_search_locations) if package else None
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast("type[RustNotify]", module.RustNotify)
+
+
 def directories(file: str) -> Directories:
     """Return the directories in which a change may change the content of `file`, and which directories they are now.
 
     That is its own, and that of everything it leads to by symbolic links: a ConfigMap's file leads through `..data`.
     """
-    path = os.path.abspath(file)  # noqa: PTH100 - Path.absolute keeps `..`, which is wrong after a link
+    path = os.path.abspath(file)
     found: Directories = {}
     for place in (path, os.path.realpath(path)):
-        directory = os.path.dirname(place)  # noqa: PTH120 - of the name as it is
+        directory = os.path.dirname(place)
         try:
-            stat = Path(directory).stat()
+            stat = os.stat(directory)
         except OSError:
             found[directory] = (0, 0)
         else:

@@ -13,12 +13,12 @@ import pickle
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from socket import SocketType
 from typing import Final, TypeVar
 
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
+from lbproxy.record import dataclass
 
 _LENGTH: Final = struct.Struct("!I")
 _FDS_PER_MESSAGE: Final = 64

@@ -15,7 +15,6 @@ from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import ProxyConfig
 from lbproxy.net.contract import Socket, SocketAddress
-from lbproxy.proxy.proxy_protocol import header, no_header
 
 log = logging.getLogger("lbproxy.proxy")
 
@@ -105,13 +104,21 @@ class Backend:
     def preface(self, client: Socket, peer: SocketAddress) -> bytes:
         """Return what a server is told of its client before the client's own bytes: a PROXY header, or nothing."""
         version = self._preface
-        return b"" if version == "off" else header(version, peer, client.getsockname(), client.family)
+        if version == "off":
+            return b""
+        from lbproxy.proxy.proxy_protocol import header  # ipaddress, which few need
+
+        return header(version, peer, client.getsockname(), client.family)
 
     @property
     def check_preface(self) -> bytes:
         """What a server is told first by a check, which has no client: a PROXY header that says so, or nothing."""
         version = self._preface
-        return b"" if version == "off" else no_header(version)
+        if version == "off":
+            return b""
+        from lbproxy.proxy.proxy_protocol import no_header
+
+        return no_header(version)
 
     def answered(self, server: Server, spoke_at: float, now: float) -> None:
         """Take in a server's first byte; `spoke_at` is when it was sent a whole ClientHello (NEVER if not)."""

@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 from collections.abc import Callable
-from pathlib import Path
 from socket import SocketType
 from typing import Final
 
@@ -49,7 +48,7 @@ class ConnectionLimit:
     def measure(self, pipes: PipePool) -> None:
         """Allow for what RLIMIT_NOFILE leaves beyond what is open now, with an eighth of it for pipes."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        used = len(list(Path("/proc/self/fd").iterdir()))
+        used = len(os.listdir("/proc/self/fd"))
         reserve = max(8, min(256, soft // 16))
         free = soft - used - reserve
         pipes.most = max(4, free // _FREE_PER_PIPE)

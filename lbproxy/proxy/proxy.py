@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from socket import SocketType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lbproxy.balance.group import Group
 from lbproxy.balance.health import Transition
@@ -42,8 +42,7 @@ class ServerMonitor(Protocol):
         """Look after it no longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(NamedTuple):
     """What the proxies of a process have in common."""
 
     poller: Poller

@@ -15,10 +15,9 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from lbproxy.balance.server import Server
 from lbproxy.net.bugs import for_each
@@ -34,8 +33,7 @@ _LOOK: Final = 1.0
 _JITTER: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """What one server carries, and the most that it may (0 = any number)."""
 
     connections: int

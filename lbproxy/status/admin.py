@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Collection
 
 from lbproxy.config.model import Address
@@ -66,9 +67,10 @@ class AdminServer:
     async def _bind(self) -> str | None:
         """Listen; returns why it failed."""
         try:
-            self._server = await asyncio.start_server(
-                self._clients.accept, self._listen.host, self._listen.port, limit=HEADER_LIMIT
-            )
+            # Made here: the loop would look even an IP address up, in four threads that then stay
+            family = socket.AF_INET6 if ":" in self._listen.host else socket.AF_INET
+            sock = socket.create_server((self._listen.host, self._listen.port), family=family)
+            self._server = await asyncio.start_server(self._clients.accept, sock=sock, limit=HEADER_LIMIT)
         except OSError as error:
             return os.strerror(error.errno) if error.errno else str(error)
         log.info("listening on %s", self._listen)

@@ -14,15 +14,18 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING
 
 from lbproxy.errors import ControlError, LbproxyError, OccupiedError
-from lbproxy.status.commands import Handler
 from lbproxy.status.serving import Clients
 from lbproxy.status.slices import in_slices, json_pieces
 from lbproxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from lbproxy.status.commands import Handler
 
 PATH_LIMIT = 107
 """Bytes of a unix socket's path (unix(7): sun_path is 108 with the final NUL)."""
@@ -37,12 +40,12 @@ log = logging.getLogger(__name__)
 
 
 class ControlServer:
-    """Listens on `path` and answers with `commands`."""
+    """Listens on `path` and answers with what `commands` returns, which is called when the first one asks."""
 
-    def __init__(self, path: str, commands: Mapping[str, Handler], tasks: Tasks) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str, commands: Callable[[], Mapping[str, Handler]], tasks: Tasks) -> None:
+        self._path = path
         self._bound = self._path
-        self._commands = commands
+        self._commands = cache(commands)
         self._clients = Clients(self._serve, tasks, "control command", MAX_CONNECTIONS)
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -57,7 +60,7 @@ class ControlServer:
             raise ControlError(f"control {self._path}: a socket's path has at most {PATH_LIMIT} bytes")
         if take_over and _kind(self._path) not in (0, stat.S_IFSOCK):
             raise ControlError(f"control {self._path}: exists and is not a socket")
-        self._bound = self._path.with_name(f"{self._path.name}.new") if take_over else self._path
+        self._bound = f"{self._path}.new" if take_over else self._path
         self._socket = _bind(self._bound)
         self._inode = _inode(self._bound)
 
@@ -68,7 +71,7 @@ class ControlServer:
         """
         try:
             if self._bound != self._path:
-                self._bound.replace(self._path)
+                os.replace(self._bound, self._path)
                 self._bound = self._path
             self._server = await asyncio.start_unix_server(self._clients.accept, sock=self._socket, limit=REQUEST_LIMIT)
         except OSError as error:
@@ -97,7 +100,7 @@ class ControlServer:
         else:
             sock.close()
         if self._inode == _inode(self._bound):
-            self._bound.unlink(missing_ok=True)
+            _remove(self._bound)
         await self._clients.close(_LAST_ANSWERS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,10 +132,11 @@ class ControlServer:
             request = None
         if not isinstance(request, dict) or not isinstance(name := request.pop("command", None), str):
             return {"error": "a request is one line of JSON with a command in it"}
-        if name not in self._commands:
-            return {"error": f"no command {name!r} in this daemon, only {', '.join(sorted(self._commands))}"}
+        commands = self._commands()
+        if name not in commands:
+            return {"error": f"no command {name!r} in this daemon, only {', '.join(sorted(commands))}"}
         try:
-            return await self._commands[name](request)
+            return await commands[name](request)
         except LbproxyError as error:
             return {"error": str(error)}
         except Exception:
@@ -140,16 +144,16 @@ class ControlServer:
             return {"error": f"command {name} failed, the daemon's log says why"}
 
 
-def _bind(path: Path) -> socket.socket:
+def _bind(path: str) -> socket.socket:
     """Return a socket that listens on `path`, which nobody but the owner could open at any moment."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _make_directory(path.parent)
+        _make_directory(_directory(path))
         with _addressable(path) as place:
             _remove_stale(place)
             # Linux gives the new file the mode of the socket's own inode, so there is no moment before a chmod
             os.fchmod(sock.fileno(), 0o600)
-            sock.bind(os.fspath(place))
+            sock.bind(place)
         sock.listen()
     except ControlError as error:
         sock.close()
@@ -161,28 +165,32 @@ def _bind(path: Path) -> socket.socket:
 
 
 @contextmanager
-def _addressable(path: Path) -> Iterator[Path]:
+def _addressable(path: str) -> Iterator[str]:
     """Yield a path to the same place that a socket's address has room for."""
     if len(os.fsencode(path)) <= PATH_LIMIT:
         yield path
         return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    directory = os.open(_directory(path), os.O_PATH | os.O_DIRECTORY)
     try:
-        yield Path(f"/proc/self/fd/{directory}") / path.name
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
     finally:
         os.close(directory)
 
 
-def _make_directory(directory: Path) -> None:
+def _directory(path: str) -> str:
+    return os.path.dirname(path) or "."
+
+
+def _make_directory(directory: str) -> None:
     try:
-        directory.mkdir(mode=0o755)
+        os.mkdir(directory, mode=0o755)
     except FileExistsError:
         pass
     except FileNotFoundError:
-        raise ControlError(f"the directory {directory.parent} does not exist") from None
+        raise ControlError(f"the directory {_directory(directory)} does not exist") from None
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: str) -> None:
     """Remove the socket that a killed daemon left behind; refuse if it is not that."""
     kind = _kind(path)
     if not kind:
@@ -191,25 +199,30 @@ def _remove_stale(path: Path) -> None:
         raise ControlError("exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
-        result = probe.connect_ex(os.fspath(path))
+        result = probe.connect_ex(path)
     if result in (0, errno.EAGAIN):  # EAGAIN: somebody listens who has many callers
         raise OccupiedError("another lbproxy is running there")
     if result != errno.ECONNREFUSED:
         raise OSError(result, os.strerror(result))
-    path.unlink(missing_ok=True)
+    _remove(path)
 
 
-def _kind(path: Path) -> int:
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _kind(path: str) -> int:
     """Return what is at `path` (stat.S_IFSOCK, ...), 0 for nothing; what cannot be seen is told by the bind."""
     try:
-        return stat.S_IFMT(path.lstat().st_mode)
+        return stat.S_IFMT(os.lstat(path).st_mode)
     except OSError:
         return 0
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _inode(path: str) -> tuple[int, int] | None:
     try:
-        found = path.lstat()
+        found = os.lstat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

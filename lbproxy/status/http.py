@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
+from time import gmtime, strftime
 
 import h11
 
+from lbproxy.record import dataclass
 from lbproxy.status.serving import Clients
 
 HEADER_LIMIT = 8 * 1024
@@ -137,7 +137,7 @@ class Conversation:
     async def _send(self, reply: Reply, *, body: bool) -> None:
         """Write `reply`. Raises OSError if the peer is gone or does not take it in time."""
         headers = [
-            ("Date", formatdate(usegmt=True)),
+            ("Date", strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime())),
             ("Content-Type", reply.content_type),
             ("Content-Length", str(len(reply.body))),
             ("Cache-Control", "no-store"),

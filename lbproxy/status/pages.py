@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Protocol
 
+from lbproxy.record import dataclass
 from lbproxy.status import metrics
 from lbproxy.status.http import Reply
-from lbproxy.status.page import status_page
 from lbproxy.status.render import conn_json, status_json
 from lbproxy.status.shapes import Event
 from lbproxy.status.slices import in_slices, json_pieces
@@ -68,6 +67,8 @@ async def _events(source: Source) -> Draft:
 
 
 async def _page(source: Source) -> Draft:
+    from lbproxy.status.page import status_page  # few look at it, and it would be half a megabyte for all
+
     return Draft(status_page(status_json(await source.snapshot())), "text/html; charset=utf-8")
 
 

@@ -7,10 +7,11 @@ of the process.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lbproxy.balance.histogram import Histogram
 from lbproxy.balance.state import State
+from lbproxy.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

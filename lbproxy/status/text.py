@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from lbproxy.balance.state import State
 from lbproxy.form import told
+from lbproxy.record import dataclass
 from lbproxy.status.shapes import Connection, Event, ProxyStatus, Status
 from lbproxy.status.table import Paint, as_it_is, duration, paragraph, size, table
 
@@ -28,7 +28,10 @@ class Screen:
         return _coloured if self.colour else as_it_is
 
 
-def status_text(status: Status, screen: Screen = Screen()) -> str:
+_USUAL: Final = Screen()
+
+
+def status_text(status: Status, screen: Screen = _USUAL) -> str:
     """Return what `lbproxy status` prints."""
     lines = paragraph(headline(status), screen.width)
     for alarm in alarms(status):
@@ -38,7 +41,7 @@ def status_text(status: Status, screen: Screen = Screen()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def proxy_lines(status: Status, name: str, screen: Screen = Screen()) -> list[str]:
+def proxy_lines(status: Status, name: str, screen: Screen = _USUAL) -> list[str]:
     """Return how the proxy of that name is, and its servers."""
     proxy = status["proxies"][name]
     width = max(screen.width - 2, 1) if screen.width else 0
@@ -48,7 +51,7 @@ def proxy_lines(status: Status, name: str, screen: Screen = Screen()) -> list[st
     return [*paragraph(f"{name} on {listens}: {summary(proxy)}", screen.width), *(f"  {line}" for line in servers)]
 
 
-def conns_text(connections: list[Connection], owners: list[str] | None = None, screen: Screen = Screen()) -> str:
+def conns_text(connections: list[Connection], owners: list[str] | None = None, screen: Screen = _USUAL) -> str:
     """Return what `lbproxy conns` prints; `owners` are the local processes that have the connections, if known."""
     if not connections:
         return "no open connections\n"
@@ -70,7 +73,7 @@ def conns_text(connections: list[Connection], owners: list[str] | None = None, s
     return "\n".join(table(rows, screen.width, spare=("PROXY", "IDLE"))) + "\n"
 
 
-def events_text(events: list[Event], screen: Screen = Screen()) -> str:
+def events_text(events: list[Event], screen: Screen = _USUAL) -> str:
     """Return what `lbproxy events` prints, with the times of this machine."""
     if not events:
         return "no events\n"

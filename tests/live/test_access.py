@@ -48,7 +48,7 @@ def test_a_control_socket_that_cannot_take_the_others_place_is_tried_again(
 
     async def scene() -> None:
         tasks = Tasks()
-        reached = Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks)
+        reached = Access(str(tmp_path / "c.sock"), dict, Nobody(), tasks)
         reached.bind(take_over=True)
         (tmp_path / "c.sock").mkdir()
         await reached.answer()
@@ -71,7 +71,7 @@ def test_a_second_daemon_is_told_so_unless_it_has_connections(tmp_path: Path) ->
 
     async def scene() -> None:
         tasks = Tasks()
-        first, second = (Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks) for _ in range(2))
+        first, second = (Access(str(tmp_path / "c.sock"), dict, Nobody(), tasks) for _ in range(2))
         await first.insist()
         with pytest.raises(OccupiedError):
             await second.insist()
@@ -102,7 +102,7 @@ def test_a_control_socket_that_has_gone_is_made_again(
 
     async def scene() -> None:
         tasks = Tasks()
-        reached = Access(str(path), {"hold": hold, "quick": quick}, Nobody(), tasks)
+        reached = Access(str(path), lambda: {"hold": hold, "quick": quick}, Nobody(), tasks)
         await reached.insist()
         await reached.look()
         waiting = asyncio.create_task(asyncio.to_thread(call, str(path), "hold", {}))
@@ -136,7 +136,7 @@ def test_a_reload_moves_the_admin_endpoint_and_leaves_what_stays(tmp_path: Path)
 
     async def scene() -> None:
         tasks = Tasks()
-        reached = Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks)
+        reached = Access(str(tmp_path / "c.sock"), dict, Nobody(), tasks)
         first, second, third = free_port(), free_port(), free_port()
         text = "{listen: ['127.0.0.1:%d', '127.0.0.1:%d']}"
         await reached.move_admin(loads(ADMIN % (text % (first, second)), "x"))
@@ -161,7 +161,7 @@ def test_probes_are_all_that_their_address_answers(tmp_path: Path) -> None:
 
     async def scene() -> dict[str, int]:
         tasks = Tasks()
-        reached = Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks)
+        reached = Access(str(tmp_path / "c.sock"), dict, Nobody(), tasks)
         admin, probes = free_port(), free_port()
         both = f"{{listen: '127.0.0.1:{admin}', probes: '127.0.0.1:{probes}'}}"
         await reached.move_admin(loads(ADMIN % both, "x"))
@@ -183,7 +183,7 @@ def test_the_admin_endpoint_is_where_the_configuration_says(tmp_path: Path) -> N
 
     async def scene() -> None:
         tasks = Tasks()
-        reached = Access(str(tmp_path / "c.sock"), {}, Nobody(), tasks)
+        reached = Access(str(tmp_path / "c.sock"), dict, Nobody(), tasks)
         port = free_port()
         config = loads(CONFIG % port, "x")
         for _ in range(2):

@@ -52,7 +52,7 @@ async def big(_arguments: Mapping[str, object]) -> dict[str, Any]:
 def daemon(path: Path | str) -> Iterator[Callable[[], None]]:
     """Serve the commands above on `path`, in a loop of its own; yields what stops the server before the end."""
     loop, tasks = uvloop.new_event_loop(), Tasks()
-    server = ControlServer(str(path), {"echo": echo, "refuse": refuse, "fail": fail, "big": big}, tasks)
+    server = ControlServer(str(path), lambda: {"echo": echo, "refuse": refuse, "fail": fail, "big": big}, tasks)
     thread = threading.Thread(target=loop.run_forever, name="control loop")
     thread.start()
 
@@ -254,7 +254,7 @@ def test_a_command_under_way_has_its_answer_though_the_server_stops(path: Path) 
                 await asyncio.sleep(0)  # the end does not wait for its turn
             return {"last": "words"}
 
-        server = ControlServer(str(path), {"last": last}, tasks)
+        server = ControlServer(str(path), lambda: {"last": last}, tasks)
         server.bind()
         await server.start()
         reader, writer = await asyncio.open_unix_connection(path)

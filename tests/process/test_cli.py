@@ -14,7 +14,7 @@ import pytest
 from lbproxy import __version__, whereabouts
 from lbproxy.cli import main
 from lbproxy.config.model import DEFAULT_CONTROL
-from lbproxy.form import FORM
+from lbproxy.form import form
 from tests.support.clients import connect, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.ports import free_port
@@ -67,7 +67,7 @@ def daemon() -> Iterator[Daemon]:
 
 def test_version() -> None:
     """Which version, in which form, by which Python: an operator can see on each node whether it runs the fast one."""
-    words = f"lbproxy {__version__} ({FORM}, Python {platform.python_version()})\n"
+    words = f"lbproxy {__version__} ({form()}, Python {platform.python_version()})\n"
     for asked in ("--version", "version"):
         done = lbproxy(asked)
         assert (done.returncode, done.stdout) == (0, words)

@@ -17,6 +17,7 @@ from tests.support import kubespray
 from tests.support.daemon import one_proxy
 from tests.support.need import need
 from tests.support.packages import Packaged, Packages
+from tests.support.ports import free_port
 from tests.support.streams_checked import Numbered
 from tests.support.wait import until
 
@@ -214,3 +215,14 @@ def test_the_bundle_installs_without_a_network(packages: Packages) -> None:
         box.run("unshare", "--net", "sh", "-ec", f"cd /srv/new\n{commands}")
         assert box.lbproxy("check").stdout == "/etc/lbproxy/lbproxy.yaml: ok\n"
         assert "(compiled, " in box.lbproxy("--version").stdout
+
+
+def test_at_rest_it_is_small(packages: Packages, streams: Numbered) -> None:
+    """As README says, in README's configuration with the admin endpoint; what others map of the same files is less."""
+    with Packaged(packages) as box:
+        admin = f"127.0.0.1:{free_port()}"
+        box.configure(one_proxy([streams.address], health={"type": "https"}) | {"admin": {"listen": admin}})
+        box.dpkg("-i", packages.pack("deb"))
+        until(lambda: "state" in box.run("curl", "-fsS", f"http://{admin}/status").stdout, "it shows itself")
+        until(lambda: next(iter(box.status()["proxies"]["p"]["servers"].values()))["state"] == "down", "it checks", 30)
+        assert box.memory() <= 26 * 1024

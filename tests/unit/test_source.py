@@ -19,6 +19,7 @@ UNTESTED = {
     "errors": "values without behaviour; every test of a refusal reads their texts",
     "importer": "test_convert, test_nginx and test_haproxy read whole files through all of it",
     "process.dataplane": "a protocol",
+    "change": "test_cli carries out each of them",
     "process.commands": "test_cli asks for each of them",
     "config.model": "values; test_load reads every key of it",
     "status.snapshot": "values; test_render and test_metrics hold every field of it",

@@ -8,8 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import watchfiles._rust_notify
-from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from lbproxy.process.watch import Watch, directories
 
@@ -50,10 +49,10 @@ def test_without_inotify_the_file_is_looked_at_now_and_then(
         raise error
 
     async def steps(watch: Watch) -> None:
-        monkeypatch.setattr(watchfiles._rust_notify, "RustNotify", refuse)
-        for _ in range(3):
-            await watch.wait()
-        monkeypatch.setattr(watchfiles._rust_notify, "RustNotify", RustNotify)
+        with monkeypatch.context() as patch:
+            patch.setattr("lbproxy.process.watch._library", lambda: refuse)
+            for _ in range(3):
+                await watch.wait()
         await watch.wait()
         await watch.wait()
 

@@ -7,7 +7,7 @@ from typing import TypedDict, cast
 
 import pytest
 
-from lbproxy import cli, look
+from lbproxy import change, look
 from lbproxy.errors import ControlError
 from lbproxy.process.commands import Operable, commands
 from lbproxy.status import commands as asked_of
@@ -44,7 +44,7 @@ def test_every_command_is_carried_out_and_can_be_asked() -> None:
     """By the daemon and by the command line; nothing else is."""
     known = {name: each.name for name, each in vars(asked_of).items() if isinstance(each, Command)}
     assert set(commands(cast("Operable", None))) == set(known.values())
-    asks = vars(cli) | vars(look)
+    asks = vars(change) | vars(look)
     assert {name for name, each in asks.items() if isinstance(each, Command)} == set(known)
 
 
