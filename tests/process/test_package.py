@@ -225,4 +225,4 @@ def test_at_rest_it_is_small(packages: Packages, streams: Numbered) -> None:
         box.dpkg("-i", packages.pack("deb"))
         until(lambda: "state" in box.run("curl", "-fsS", f"http://{admin}/status").stdout, "it shows itself")
         until(lambda: next(iter(box.status()["proxies"]["p"]["servers"].values()))["state"] == "down", "it checks", 30)
-        assert box.memory() <= 26 * 1024
+        assert box.memory() <= 28 * 1024  # 25.3 MiB with Debian 12's Python; the rest is for others
