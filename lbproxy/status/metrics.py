@@ -7,22 +7,25 @@ lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate, chain, islice
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate, islice
+from typing import Final, TypeVar
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from lbproxy.balance.histogram import BUCKETS, Histogram
 from lbproxy.balance.state import State
 from lbproxy.status.snapshot import ProxyView, ServerView, Snapshot, Usage
 
-# What 1.0.0 adds is names that need quoting, and some agents know 0.0.4 alone.
+# Not the library's CONTENT_TYPE_LATEST: what 1.0.0 adds is names that need quoting, and some agents know 0.0.4 alone.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-_BOUNDS: Final = (*map(repr, BUCKETS), "+Inf")
-_PIECE: Final = 100
-"""Lines in a piece: less than a millisecond."""
-_ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
-"""What may not stand in a label's value as it is."""
+_BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
+_PIECE: Final = 10
+"""Series, or histograms, in a piece: a millisecond or two of the library's time."""
 
 # Series that are there from the start: an increase from nothing would not be one. Others come as they happen.
 _REJECTED: Final = dict.fromkeys(("max_connections", "unreachable", "no_server"), 0)
@@ -34,6 +37,7 @@ _CUTS: Final = dict.fromkeys(("server_down", "server_sick", "drained", "removed"
 _FAILURES: Final = dict.fromkeys(("refused", "timeout", "reset", "unreachable", "overtaken"), 0)
 _CHECKS: Final = dict.fromkeys(("ok", "timeout", "refused"), 0)
 
+T = TypeVar("T")
 Labels = Mapping[str, str]
 Rows = Iterable[tuple[Labels, float]]
 """The labels and the value, per series."""
@@ -235,32 +239,54 @@ def _by(label: str, counts: Mapping[str, float], labels: Labels | None = None) -
 
 
 def _gauge(name: str, text: str, rows: Rows) -> Iterator[str]:
-    return _family(name, text, "gauge", (_line(name, labels, value) for labels, value in rows))
+    return _family(lambda labels: GaugeMetricFamily(name, text, labels=labels), rows)
 
 
 def _counter(name: str, text: str, rows: Rows) -> Iterator[str]:
-    return _family(name, text, "counter", (_line(name, labels, value) for labels, value in rows))
+    return _family(lambda labels: CounterMetricFamily(name, text, labels=labels), rows)
+
+
+def _family(make: Callable[[list[str]], GaugeMetricFamily | CounterMetricFamily], rows: Rows) -> Iterator[str]:
+    for first, piece in _pieces(rows):
+        family = make(_names(piece))
+        for labels, value in piece:
+            family.add_metric(tuple(labels.values()), float(value))
+        yield _written(family, first)
 
 
 def _histogram(name: str, text: str, rows: Iterable[tuple[Labels, Histogram]]) -> Iterator[str]:
-    return _family(name, text, "histogram", chain.from_iterable(_buckets(name, *row) for row in rows))
+    for first, piece in _pieces(rows):
+        family = HistogramMetricFamily(name, text, labels=_names(piece))
+        for labels, each in piece:
+            buckets = list(zip(_BOUNDS, accumulate(each.counts), strict=True))
+            family.add_metric(tuple(labels.values()), buckets, each.total_seconds)
+        yield _written(family, first)
 
 
-def _buckets(name: str, labels: Labels, histogram: Histogram) -> Iterator[str]:
-    count = 0
-    for bound, count in zip(_BOUNDS, accumulate(histogram.counts), strict=True):
-        yield _line(f"{name}_bucket", {"le": bound, **labels}, count)
-    yield _line(f"{name}_count", labels, count)
-    yield _line(f"{name}_sum", labels, histogram.total_seconds)
+def _pieces(rows: Iterable[tuple[Labels, T]]) -> Iterator[tuple[bool, list[tuple[Labels, T]]]]:
+    """Yield `rows` a few at a time, and whether these are the first; without any, nothing once."""
+    left = iter(rows)
+    first = True
+    while (piece := list(islice(left, _PIECE))) or first:
+        yield first, piece
+        first = False
 
 
-def _family(name: str, text: str, kind: str, lines: Iterator[str]) -> Iterator[str]:
-    """Yield all that is written of a family; `text` has neither a backslash nor an end of line in it."""
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-    while piece := "".join(islice(lines, _PIECE)):
-        yield piece
+def _names(piece: list[tuple[Labels, T]]) -> list[str]:
+    return list(piece[0][0]) if piece else []
 
 
-def _line(name: str, labels: Labels, value: float) -> str:
-    shown = ",".join(f'{key}="{each.translate(_ESCAPES)}"' for key, each in sorted(labels.items()))
-    return f"{name}{{{shown}}} {float(value)}\n" if shown else f"{name} {float(value)}\n"
+class _One(Collector):
+    """What the library asks for the one family that it is to write."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
+
+
+def _written(family: Metric, first: bool) -> str:
+    """Return the lines of a family, or, unless it is its first piece, those of its series alone."""
+    text = generate_latest(_One(family)).decode()
+    return text if first else text.split("\n", 2)[2]

@@ -65,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
 
 THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
+    "prometheus_client": {"status.metrics"},
     "watchfiles": {"process.watch"},
     "crossplane": {"importer.nginx.file"},
     "h11": {"status.http", "checks.probe"},
