@@ -66,6 +66,12 @@ def takes_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
+def takes_patience(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy run` does."""
+    help_port = "wait for a port that another program has, and serve meanwhile; under systemd it always does"
+    command.add_argument("--wait-for-port", action="store_true", help=help_port)
+
+
 def _as(hint: object) -> Callable[[str], object]:
     """Return what reads an argument as the configuration reads a value."""
 

@@ -64,7 +64,7 @@ def _plain_run(argv: Sequence[str]) -> Callable[[], int] | None:
     options = [names.get(word, "") for word in argv[1::2]]
     values = argv[2::2]
     plain = len(options) == len(values) == len({*options} - {""}) and not any(each.startswith("-") for each in values)
-    return partial(_run, **dict(zip(options, values, strict=True))) if argv[:1] == ["run"] and plain else None
+    return partial(_run, False, **dict(zip(options, values, strict=True))) if argv[:1] == ["run"] and plain else None
 
 
 def _forget_output() -> None:
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     takes_json, takes_server = arguments.takes_json, arguments.takes_server
-    add("run", _parsed_run, "run in the foreground, log to stderr")
+    add("run", _parsed_run, "run in the foreground, log to stderr", arguments.takes_patience)
     text = "validate the configuration file, and the files it names, as the service will"
     add("check", _check, text, arguments.takes_file)
     text = "print nginx.conf or haproxy.cfg as lbproxy.yaml, and say what is left out"
@@ -136,10 +136,10 @@ def _file(args: argparse.Namespace) -> str:
 
 
 def _parsed_run(args: argparse.Namespace) -> int:
-    return _run(_file(args), getattr(args, "control", None))
+    return _run(args.wait_for_port, _file(args), getattr(args, "control", None))
 
 
-def _run(file: str = DEFAULT_FILE, control: str | None = None) -> int:
+def _run(waits: bool, /, file: str = DEFAULT_FILE, control: str | None = None) -> int:
     for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # logrotate, or a runbook written for nginx
         signal.signal(ignored, signal.SIG_IGN)  # SIGHUP until there is something to reload
     signal.signal(signal.SIGQUIT, lambda *_: sys.exit(OK))
@@ -147,7 +147,7 @@ def _run(file: str = DEFAULT_FILE, control: str | None = None) -> int:
 
     from lbproxy.process import start
 
-    return start.main(file, control)
+    return start.main(file, control, waits=waits)
 
 
 def _check(args: argparse.Namespace) -> int:

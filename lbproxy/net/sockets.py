@@ -52,7 +52,7 @@ def listen(proxy: str, address: Address) -> SocketType:
     TCP_NODELAY and keepalive are set here once and inherited by every connection accepted (tcp(7)).
     """
     try:
-        return _listen(address)
+        return listening(address)
     except OSError as error:
         holders = _everywhere(address.port) if error.errno == errno.EADDRINUSE else set()
         if holders and holders & _own():
@@ -69,7 +69,8 @@ def listen(proxy: str, address: Address) -> SocketType:
         raise kind(f"{proxy}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
 
 
-def _listen(address: Address) -> SocketType:
+def listening(address: Address) -> SocketType:
+    """Bind and listen; raises OSError as it comes, which takes no time, where `listen` finds out what it means."""
     family = family_of(address.host)
     sock = SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:

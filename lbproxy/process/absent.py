@@ -1,15 +1,16 @@
 """Addresses to listen on that cannot be had now: IPv6 where it is off, one that DHCP or keepalived brings later.
 
-They are said once and tried again now and then; the others are served meanwhile. At a start under systemd that also
-holds for a port that is still another program's, the node's former proxy say.
+They are said once and tried again now and then; the others are served meanwhile. At a start under systemd, or with
+`--wait-for-port`, that also holds for a port that is still another program's, the node's former proxy say: clients are
+refused from its end to the next try, so these follow each other closely.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from enum import Enum
 from socket import SocketType
 from typing import Final
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _AGAIN: Final = 0.25
 """Seconds between two tries, which cost a few system calls each."""
+_SOON: Final = 0.02
+"""The same while another program has the port: for so long nobody listens once it has gone."""
 
 
 class Patience(Enum):
@@ -80,15 +83,22 @@ class Absent:
 
     async def wait(self) -> None:
         """Try again for as long as this is not cancelled."""
+        loop = asyncio.get_running_loop()
+        pause, tried = _AGAIN, loop.time()
         while True:
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(pause)
+            before, tried, pause = tried, loop.time(), _AGAIN
             bound = {}
-            for address, proxy in self._waiting.items():
-                with suppress(BindError):
-                    bound[address] = socks.listen(proxy, address)
+            for address in self._waiting:
+                try:
+                    bound[address] = socks.listening(address)
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE:
+                        pause = _SOON
             for address in bound:
                 del self._waiting[address]
-                log.info("listening on %s, which could not be had before", address)
+                missed = (loop.time() - before) * 1000
+                log.info("listening on %s, which could not be had until %.0f ms ago at most", address, missed)
             if bound:
                 await self._arrived(bound)
 

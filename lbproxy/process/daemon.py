@@ -60,10 +60,11 @@ class Daemon:
         content: bytes | None,
         control: str | None = None,
         error: str | None = None,
+        patience: Patience = Patience.NONE,
     ) -> None:
         """`content` is what is in the file, None if it cannot be read; `control` replaces the path in `config`.
 
-        `error` says why `config` is an older one than that of `content`.
+        `error` says why `config` is an older one than that of `content`, `patience` what a start waits for.
         """
         self._plane = plane
         self._tasks = Tasks()
@@ -71,6 +72,7 @@ class Daemon:
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, content, error)
         self._access = Access(control or config.control, partial(commands, self), self, self._tasks)
+        self._patience = patience
         self._reload_due = False
         self._for_good = False  # a stop that leaves nothing to a next process
         self._lags: deque[float] = deque([0.0], maxlen=_LAGS)
@@ -85,7 +87,7 @@ class Daemon:
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         try:
-            await self._start(takeover, nothing_to_lose=not otherwise)
+            await self._start(takeover)
         except LbproxyError as error:
             await self._access.close()
             await self._tasks.cancel()
@@ -99,25 +101,19 @@ class Daemon:
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    async def _start(self, takeover: Takeover | None, nothing_to_lose: bool) -> None:
+    async def _start(self, takeover: Takeover | None) -> None:
         if takeover is not None:
             self._custody()
             await takeover.run(self._prepare_to_take_over, self._take_over)
             return
         as_before = not self._reloader.view.last_reload_successful
         await self._access.insist(anyhow=as_before)
-        await self._plane.prepare(patience=self._patience(nothing_to_lose), rehearsed=as_before)
+        await self._plane.prepare(patience=self._patience, rehearsed=as_before)
         await self._plane.serve()
-
-    def _patience(self, nothing_to_lose: bool) -> Patience:
-        """Under systemd, which would only start it again, it waits itself and serves meanwhile."""
-        if not self._notifier.there:
-            return Patience.NONE
-        return Patience.ALL if nothing_to_lose else Patience.TAKEN
 
     async def _prepare_to_take_over(self) -> None:
         self._access.bind(take_over=True)
-        await self._plane.prepare(patience=self._patience(nothing_to_lose=False))
+        await self._plane.prepare(patience=self._patience)
 
     async def _take_over(self) -> None:
         await self._plane.serve()

@@ -23,6 +23,7 @@ from lbproxy.handover.keeper import queue_name
 from lbproxy.handover.takeover import Takeover, live_apart
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
+from lbproxy.process.absent import Patience
 from lbproxy.process.app import App
 from lbproxy.process.daemon import Daemon
 from lbproxy.process.dataplane import DataPlane
@@ -35,10 +36,11 @@ _REST: Final = 2.0
 """Seconds between a start that fails and the next one: what such starts cost is a tenth of a core."""
 
 
-def main(file: str, control: str | None = None) -> int:
+def main(file: str, control: str | None = None, *, waits: bool = False) -> int:
     """Run the proxy of configuration `file` until it is told to stop; return the exit status.
 
-    `control` replaces the control socket's path from the file.
+    `control` replaces the control socket's path from the file. If it `waits`, a port that another program has is no
+    reason to end.
     """
     _occupy_standard_streams()
     takeover = Takeover.asked_for()
@@ -64,7 +66,7 @@ def main(file: str, control: str | None = None) -> int:
             _rest()
         return 1
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    status = uvloop.run(_Start(file, control, reading, takeover, inherited).run())
+    status = uvloop.run(_Start(file, control, waits, reading, takeover, inherited).run())
     if status == 1 and takeover is None:
         _rest()
     return status
@@ -93,6 +95,7 @@ class _Start:
 
     file: str
     control: str | None
+    waits: bool
     reading: Reading
     takeover: Takeover | None
     inherited: Inherited
@@ -120,8 +123,10 @@ class _Start:
         workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
 
         def daemon(plane: DataPlane) -> Daemon:
-            content = self.reading.content
-            return Daemon(config, self.file, plane, self.notifier, content=content, control=self.control, error=error)
+            return Daemon(
+                config, self.file, plane, self.notifier, content=self.reading.content, control=self.control,
+                error=error, patience=self._patience(otherwise),
+            )  # fmt: skip
 
         if workers == 1:
             with closing(Poller(asyncio.get_running_loop())) as poller:
@@ -133,6 +138,12 @@ class _Start:
         for number in self.inherited.queues:
             self.notifier.forget(queue_name(number))
         return await daemon(Supervisor(config, workers, self.inherited.listeners)).run(self.takeover)
+
+    def _patience(self, otherwise: bool) -> Patience:
+        """Under systemd, which would only start it again, it always waits itself, and serves meanwhile."""
+        if not (self.notifier.there or self.waits):
+            return Patience.NONE
+        return Patience.TAKEN if otherwise or self.takeover is not None else Patience.ALL
 
 
 def _occupy_standard_streams() -> None:

@@ -108,6 +108,28 @@ def test_an_address_that_another_one_has_taken_meanwhile_is_tried_again(monkeypa
     asyncio.run(main())
 
 
+class Waiting(Daemon):
+    """A daemon that is told to wait for its port."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.command.append("--wait-for-port")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_told_to_wait_for_its_port_it_takes_it_once_it_is_free(workers: int) -> None:
+    """Without systemd, which is the reason to wait otherwise: it runs meanwhile, and says so once."""
+    with Echo("one") as one, socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with Waiting({**one_proxy([one], address), "workers": workers}) as daemon:
+            assert daemon.status()["proxies"]["p"]["listen"] == []
+            taken.close()
+            until(lambda: daemon.status()["proxies"]["p"]["listen"] == [address], "it has the port")
+            assert greeting(daemon.port) == "one"
+            assert daemon.log.count(f"cannot listen on {address}: Address already in use") == 1
+            assert f"listening on {address}, which could not be had until " in daemon.log
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_there_is_served_and_the_rest_once_it_comes(node: Namespace, workers: int) -> None:
     """IPv6 is off on the node, and keepalived brings an address later."""
