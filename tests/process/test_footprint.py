@@ -70,7 +70,7 @@ def anonymous(pid: int | str) -> int:
 
 
 def test_checks_admin_and_watch_take_little_beside_the_interpreter() -> None:
-    """Python with uvloop and ssl has 10 MiB by itself; the rest is lbproxy's, and a library's once /metrics is asked for."""
+    """Python with uvloop and ssl has 10 MiB; the rest is lbproxy's, and a library's once /metrics is asked for."""
     code = "import uvloop, ssl; input(open('/proc/self/smaps_rollup').read())"
     bare = subprocess.run([sys.executable, "-P", "-c", code], input="\n", capture_output=True, text=True, check=True)
     alone = int(re.findall(r"Anonymous: +(\d+) kB", bare.stdout)[0])
