@@ -99,7 +99,8 @@ def _system(root: Path) -> None:
         _copy(lock.ROOT / "systemd" / unit, root / "usr/lib/systemd/system" / unit)
     _write(root / "usr/lib/systemd/system-preset/50-lbproxy.preset", _PRESET)
     _copy(lock.ROOT / "systemd/lbproxy.sysusers", root / "usr/lib/sysusers.d/lbproxy.conf")
-    _copy(lock.ROOT / "packaging/hand-over", root / TREE / "hand-over", 0o755)
+    for script in ("hand-over", "switch"):
+        _copy(lock.ROOT / "packaging" / script, root / TREE / script, 0o755)
     (root / "etc/lbproxy").mkdir(parents=True)
 
 

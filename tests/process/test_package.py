@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,8 +196,9 @@ def test_the_rpm_does_as_the_deb(packages: Packages, streams: Numbered) -> None:
 def test_the_rpm_owns_only_what_is_its_own(packages: Packages) -> None:
     """A directory of the system in its list would be a conflict with the package that it belongs to."""
     need("rpm")
-    package = packages.directory / Path(packages.pack("rpm")).name
-    listed = subprocess.run(["rpm", "-qpl", package], capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(
+        ["rpm", "-qpl", packages.file("rpm")], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
     system = {"", "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr/lib/systemd", "/usr/lib/systemd/system", "/usr/share",
               "/usr/share/doc", "/usr/share/man", "/usr/share/man/man1", "/usr/lib/sysusers.d"}  # fmt: skip
     assert not system & set(filter(None, listed))

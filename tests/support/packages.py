@@ -47,6 +47,10 @@ class Packages:
         found = list(_SOURCES.glob(f"dist/lbproxy-{self.version}-{_TAG}-*.tar.gz"))
         return found[0] if found else _lacks("the bundle is not built: make packages")
 
+    def file(self, kind: str, version: str = "") -> Path:
+        """Return the path of a package outside of the boxes; see `pack`."""
+        return self.directory / Path(self.pack(kind, version)).name
+
     def pack(self, kind: str, version: str = "") -> str:
         """Return the path inside of a box of a package; with another version, of the same tree otherwise."""
         if (kind, version) not in self._packed:

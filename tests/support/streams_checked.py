@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -171,11 +171,15 @@ class Report:
 
 
 class Numbered:
-    """A server for streams on a free port and the clients of it, in a thread with a loop; a context manager."""
+    """A server for streams on a free port and the clients of it, in a thread with a loop; a context manager.
 
-    def __init__(self) -> None:
+    It serves on each of `hosts`; `address` is the first.
+    """
+
+    def __init__(self, hosts: Sequence[str] = ("127.0.0.1",)) -> None:
+        self._hosts = hosts
         self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{hosts[0]}:{self.port}"
         self.clients: dict[int, End] = {}
         self.served: dict[int, Served] = {}
         self.accepted: set[Served] = set()
@@ -205,7 +209,7 @@ class Numbered:
         return future.result(120 * FACTOR)
 
     async def _serve(self) -> None:
-        self._server = await self._loop.create_server(lambda: Served(self), "127.0.0.1", self.port, backlog=4096)
+        self._server = await self._loop.create_server(lambda: Served(self), self._hosts, self.port, backlog=4096)
 
     async def _close(self) -> None:
         self._visiting = False
