@@ -52,6 +52,10 @@ _ROUNDS: Final = 16
 """Polls before uvloop gets its turn again; a busy set pays for one wake-up of uvloop in so many."""
 _WORTH: Final = 4
 """A batch smaller than this says that another poll would likely be empty, and is not worth a system call."""
+_STALL: Final = 0.2
+"""Seconds that timers are late when this process stood still: its machine was paused, moved, or had no time for it."""
+_MOMENT: Final = 0.05
+"""Seconds for what was on its way then to arrive: a round trip and more."""
 _AGAIN: Final = 1.0
 """Seconds until a timer that raised is called again: what it does must be done some day."""
 
@@ -95,6 +99,7 @@ class Poller:
         self._timer: TimerHandle | None = None
         """The loop's, for the earliest time in the wheel, which is `_timer_at`."""
         self._timer_at = NEVER
+        self._stalled = False
         self._called_soon = False
         """`turn` will be called by the loop as soon as it can."""
         self._closed = False
@@ -231,7 +236,13 @@ class Poller:
 
     def _tick(self) -> None:
         self._timer = None
-        self.turn()  # after a stall (a stopped machine) much is overdue that was answered meanwhile
+        stalled = _clock() - self._timer_at > _STALL
+        self.turn()  # after a stall much is overdue that was answered meanwhile,
+        if stalled and not self._stalled:
+            self._stalled = True  # and what was not is given the time that it did not have
+            self._timer = self._loop.call_later(_MOMENT, self._tick)
+            return
+        self._stalled = False
         self._in_batch = True
         self._now = now = _clock()
         for timer in self.timers.expire(now):

@@ -254,6 +254,22 @@ def test_after_a_stall_what_has_happened_is_told_before_what_is_overdue(bench: B
     assert probe.calls[:1] == ["ready"]
 
 
+def test_after_a_stall_what_was_on_its_way_has_a_moment_before_it_is_overdue(bench: Bench) -> None:
+    """A server must not be blamed for the time in which this process stood still; once is enough."""
+    probe = Probe(bench.poller)
+    bench.poller.at(probe, monotonic() - 1)
+    for expected in ([], ["due"]):
+        (timer,) = bench.loop.timers
+        bench.loop.timers.clear()
+        timer.callback()
+        assert probe.calls == expected
+    bench.poller.at(probe, monotonic() - 0.1)
+    (timer,) = bench.loop.timers
+    bench.loop.timers.clear()
+    timer.callback()
+    assert probe.calls == ["due", "due"]
+
+
 def test_a_great_descriptor_number_finds_its_place(bench: Bench) -> None:
     """The table grows with the descriptors."""
     probe = Probe(bench.poller)
