@@ -91,8 +91,8 @@ lock:
 		--python-version 3.11 --generate-hashes --extra test --custom-compile-command 'make lock' $(LOCK) \
 		--output-file requirements.lock pyproject.toml
 	$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
-		--python-version 3.11 --generate-hashes --group packaging --custom-compile-command 'make lock' $(LOCK) \
-		--output-file packaging/requirements.lock pyproject.toml
+		--python-version 3.11 --generate-hashes --group pyproject.toml:packaging \
+		--custom-compile-command 'make lock' $(LOCK) --output-file packaging/requirements.lock
 	@rm -rf $(VENV)/lock
 
 clean: uncompile
