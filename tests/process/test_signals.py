@@ -174,7 +174,7 @@ def test_a_start_dies_of_no_signal_but_those_that_stop_it(server: Echo, tmp_path
         "import os, signal, sys, lbproxy.cli as cli\n"
         "from lbproxy.process import start\n"
         "for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2): signal.signal(number, signal.SIG_DFL)\n"
-        "def main(*_):\n"
+        "def main(*_, **__):\n"
         "    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2): os.kill(0, number)\n"
         "    os.kill(os.getpid(), signal.SIGQUIT)\n"
         "    return 7\n"
