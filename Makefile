@@ -19,6 +19,10 @@ INTERPRETER ?= /usr/bin/python3
 LOCK ?=
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
+ansible := $(VENV)/ansible/.installed
+ansible-pins := tests/support/ansible/requirements.lock
+pin := $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' $(LOCK)
 
 .PHONY: run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials lock clean
 
@@ -34,7 +38,7 @@ build/run/.built: $(installed) $(shell find lbproxy -name '*.py' -o -name '*.htm
 	@$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/run .
 	@touch $@
 
-test: $(installed)
+test: $(installed) $(ansible)
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/python -m mypy
@@ -84,15 +88,18 @@ $(installed): requirements.lock pyproject.toml
 	LBPROXY_COMPILE=0 $(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Apart: what a test runs as a program is none of the packages that lbproxy is tested with.
+$(ansible): $(ansible-pins) $(installed)
+	$(bin)/python -m venv --clear $(VENV)/ansible
+	$(VENV)/ansible/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(ansible-pins)
+	@touch $@
+
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv
-	$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
-		--python-version 3.11 --generate-hashes --extra test --custom-compile-command 'make lock' $(LOCK) \
-		--output-file requirements.lock pyproject.toml
-	$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal \
-		--python-version 3.11 --generate-hashes --group pyproject.toml:packaging \
-		--custom-compile-command 'make lock' $(LOCK) --output-file packaging/requirements.lock
+	$(pin) --extra test --output-file requirements.lock pyproject.toml
+	$(pin) --group pyproject.toml:packaging --output-file packaging/requirements.lock
+	$(pin) --group pyproject.toml:ansible --output-file $(ansible-pins)
 	@rm -rf $(VENV)/lock
 
 clean: uncompile

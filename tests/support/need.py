@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ PACKAGES = {
     "openssl": "openssl",
     "promtool": "prometheus",
     "prlimit": "util-linux",
+    "python3-apt": "python3-apt",
     "setpriv": "util-linux",
     "rpm": "rpm",
     "systemd-analyze": "systemd",
@@ -35,6 +37,10 @@ PACKAGES = {
 """The Debian package that brings each program (.ci/packages lists them all); nginx-stream is nginx' stream module."""
 
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+_FILES = {"nginx-stream": STREAM_MODULE, "python3-apt": Path("/usr/lib/python3/dist-packages/apt")}
+"""What is no program."""
+ANSIBLE = Path(sys.prefix, "ansible/bin")
+"""Where `make test` installs Ansible, apart from what lbproxy itself needs."""
 BOX = Path(__file__).with_name("box.sh")
 
 missing: set[str] = set()
@@ -49,7 +55,7 @@ def need(*things: str) -> None:
             may, reason = RIGHTS[thing]
             if not may():
                 lacking.append(reason)
-        elif not (STREAM_MODULE.exists() if thing == "nginx-stream" else find(thing)):
+        elif not (_FILES[thing].exists() if thing in _FILES else find(thing)):
             missing.add(PACKAGES[thing])
             lacking.append(f"{thing} is not installed (Debian package {PACKAGES[thing]})")
     if lacking and os.environ.get("CI") == "true":
@@ -102,6 +108,7 @@ def _has_terminals() -> bool:
 
 
 RIGHTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "ansible": ((ANSIBLE / "ansible-playbook").exists, "Ansible is not installed (make .venv/ansible/.installed)"),
     "box": (_works("bash", BOX, "can"), "a systemd of one's own needs root, overlayfs and cgroup2"),
     "hostname": (_has_name, "this machine's own name does not resolve"),
     "ipv6": (_has_ipv6, "there is no IPv6 on the loopback interface"),
