@@ -7,6 +7,8 @@ import hashlib
 import sys
 import threading
 from collections.abc import Collection, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,24 @@ def test_masters_are_upgraded_one_by_one_and_no_connect_fails(packages: Packages
         assert watches.failed() == []
 
 
+@contextlib.contextmanager
+def shared(directory: Path) -> Iterator[str]:
+    """Serve what is in `directory` by HTTP; gives its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 (its name there)
+        pass
+
+
 def test_another_version_or_configuration_costs_no_connection(packages: Packages, tmp_path: Path) -> None:
     """On a node of the control plane, whose kube-apiserver listens on one address of its own."""
     with Numbered(list(MASTERS.values())) as streams, Node(packages, list(MASTERS.values()), streams.port) as node:
@@ -216,7 +236,10 @@ def test_another_version_or_configuration_costs_no_connection(packages: Packages
         )
         assert "workers: " in played.text
         assert "workers" not in node.run("cat", "/etc/lbproxy/lbproxy.yaml").stdout
-        books.play("rollout", "--limit", "m1", **settings, **package(packages, "9.9.9"))
+        newer = package(packages, "9.9.9")
+        with shared(packages.directory) as url:
+            newer["lbproxy_package"] = f"{url}/{Path(newer['lbproxy_package']).name}"
+            books.play("rollout", "--limit", "m1", **settings, **newer)
         assert node.status()["version"] == "9.9.9"
         streams.progress()
         visits = streams.stop_visits()

@@ -65,6 +65,9 @@ def test_to_lbproxy_and_back_the_port_is_free_for_less_than_a_second(node: Node,
     assert "which could not be had until " in said
     assert (node.there(MANIFEST), node.there(ASIDE)) == (False, True)
     assert "nothing to do" in switch(node, "to-lbproxy")[1]
+    node.run("touch", MANIFEST)  # as a run of kubespray would
+    assert "has come back" in switch(node, "to-lbproxy", "--servers", "4")[1]
+    assert (node.holder(), node.there(MANIFEST)) == ("lbproxy", False)
     streams.open(node.port, steady=20)
     status, said = switch(node, "back")
     assert (status, node.holder(), node.active()) == (0, "nginx", "inactive disabled"), said

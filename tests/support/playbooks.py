@@ -32,7 +32,7 @@ class Playbooks:
     """The playbooks, for `hosts`: variables by name, in the groups that kubespray has."""
 
     def __init__(self, directory: Path, **groups: Mapping[str, Mapping[str, Any]]) -> None:
-        need("ansible", "python3-apt")
+        need("ansible")
         self._directory = directory
         self._inventory = directory / "inventory.yml"
         children = {name: {"hosts": dict(hosts)} for name, hosts in groups.items()}
@@ -40,6 +40,7 @@ class Playbooks:
 
     def play(self, name: str, *options: str, fails: bool = False, **variables: Any) -> Played:
         """Run a playbook with `variables`, and see whether it `fails`."""
+        need("python3-apt")
         file = self._directory / "variables.yml"
         file.write_text(yaml.safe_dump(variables))
         done = self._run("ansible-playbook", "-i", str(self._inventory), "-e", f"@{file}", f"{name}.yml", *options)
