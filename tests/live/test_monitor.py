@@ -191,10 +191,10 @@ def test_checks_go_on_after_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(dict[str, int]):
         """Counts of checks, the first of which cannot be counted."""
 
-        def get(self, *_: object) -> int:  # type: ignore[override]
+        def __setitem__(self, kind: str, count: int) -> None:
             if not service.tasks.failures["check"]:
                 raise RuntimeError("a bug")
-            return 0
+            super().__setitem__(kind, count)
 
     service = Service("127.0.0.1", free_port(), TCP)
     service.server.counts.checks = Faulty()
