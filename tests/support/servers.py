@@ -87,7 +87,8 @@ class Server:
             )  # fmt: skip
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, args=(listener,), name=f"{type(self).__name__} {self.port}")
+        name = f"{type(self).__name__} {self.port}"
+        self._thread = threading.Thread(target=self._run, args=(listener,), name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

@@ -33,7 +33,7 @@ class Streams:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="streams")
+        self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
         self._thread.start()
         for _ in range(self._count):
             assert self._open.acquire(timeout=20 * FACTOR), "a stream did not begin"

@@ -17,7 +17,7 @@ class Told(Daemon):
         self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._systemd.bind(str(self.dir / "notify"))
         self.env["NOTIFY_SOCKET"] = str(self.dir / "notify")
-        self._reading = threading.Thread(target=self._read)
+        self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
     def _read(self) -> None:

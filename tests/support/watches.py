@@ -23,7 +23,7 @@ class Watches:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="watches")
+        self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
         self._thread.start()
         until(lambda: self.begun + len(self._failed) >= len(self._ports), "every watch has begun", 20)
         return self
