@@ -42,7 +42,8 @@ class Node(Packaged):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.run("rm", "-f", "/var/lib/man-db/auto-update")  # its trigger goes over all pages of this machine
+        # Else apt reads the lists of all packages, and its trigger all man pages of this machine.
+        self.run("sh", "-c", "rm -rf /var/lib/man-db/auto-update /var/cache/apt/*.bin /var/lib/apt/lists/*_*")
         return self
 
     @property
