@@ -26,6 +26,8 @@ from lbproxy.proxy.proxies import Proxies
 
 log = logging.getLogger(__name__)
 
+_SOON: Final = 0.1
+"""Seconds to the first: what was taken over is old, and another upgrade may come before a second has passed."""
 _SWEEP: Final = 1.0
 """Seconds between two looks for connections that have become old enough to be kept."""
 
@@ -71,10 +73,12 @@ class Custody:
 
     async def keep(self) -> None:
         """Keep what has become old enough, until cancelled."""
+        pause = _SOON
         while True:
-            await asyncio.sleep(_SWEEP)
+            await asyncio.sleep(pause)
             if self._keeper is not None and not self.still:
                 self._keeper.sweep(monotonic())
+            pause = _SWEEP
 
     def forget(self, slot: int) -> None:
         """Called when a connection that was kept is over."""

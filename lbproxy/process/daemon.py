@@ -264,6 +264,7 @@ class Daemon:
         """Measure how late the loop runs, tell the watchdog that it runs at all, and look after the control socket."""
         loop = asyncio.get_running_loop()
         pause = min(_TICK, (self._notifier.watchdog_period or 2 * _TICK) / 2)
+        self._notifier.alive()  # of a process that is upgraded within the first second it is the only sign
         while True:
             due = loop.time() + pause
             await asyncio.sleep(pause)

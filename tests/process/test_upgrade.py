@@ -88,6 +88,24 @@ def streams() -> Iterator[Numbered]:
         yield running
 
 
+class Watched(Upgradable):
+    """One whose watchdog waits for long."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.env["WATCHDOG_USEC"] = "7200000000"
+
+
+def test_a_process_says_at_once_that_it_is_alive(streams: Numbered) -> None:
+    """Upgrades that follow each other within a second were a service that gave no sign, and was killed for it."""
+    with Watched(one_proxy([streams.address])) as daemon:
+        daemon.install(changes={"process.daemon": ("_TICK = 1.0 ", "_TICK = 600.0 ")})
+        until(lambda: "WATCHDOG=1" in daemon.told)
+        daemon.told.clear()
+        daemon.upgrade()
+        until(lambda: "WATCHDOG=1" in daemon.told)
+
+
 def test_streams_go_on_in_the_new_version(streams: Numbered) -> None:
     """Fast and slow, copied and spliced, half-closed either way: every byte arrives, twice in a row."""
     with Upgradable(one_proxy([streams.address])) as daemon:

@@ -1,4 +1,4 @@
-"""A daemon under a systemd that reads what it is told, and does nothing of it."""
+"""A daemon under a systemd that reads what it is told, and does nothing of it but to remember."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Told(Daemon):
         self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._systemd.bind(str(self.dir / "notify"))
         self.env["NOTIFY_SOCKET"] = str(self.dir / "notify")
+        self.told: list[str] = []
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
@@ -24,6 +25,7 @@ class Told(Daemon):
         """Close what is sent along, for that is how a barrier passes."""
         while True:
             message, fds, _, _ = socket.recv_fds(self._systemd, 1000, 10)
+            self.told += message.decode().split("\n")
             for fd in fds:
                 os.close(fd)
             if not message:
