@@ -125,6 +125,8 @@ class Bench:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         for sock in (far, near):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # What is sent is there at once; BBR, where that is the default, paces what comes behind bulk
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         far.setblocking(False)
         return far, near
 
