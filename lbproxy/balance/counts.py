@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lbproxy.balance.histogram import Seconds
+from lbproxy.balance.histogram import CONNECT, FIRST_BYTE, Seconds
 
 
 class Counts:
@@ -21,6 +21,8 @@ class Counts:
         "failures",
         "first_byte_seconds",
         "replays",
+        "resolve_failures",
+        "resolved_at",
         "transitions",
     )
 
@@ -40,10 +42,14 @@ class Counts:
         self.check_took = 0.0
         self.cuts: dict[str, int] = {}
         """By reason."""
+        self.resolve_failures = 0
+        """Look-ups of its name that found nothing."""
+        self.resolved_at = -1.0
+        """When its name was last found, below 0 if it was not yet."""
         self.replays = 0
         self.transitions = 0
-        self.connect_seconds = Seconds()
-        self.first_byte_seconds = Seconds()
+        self.connect_seconds = Seconds(CONNECT)
+        self.first_byte_seconds = Seconds(FIRST_BYTE)
 
     def failed(self, reason: str) -> None:
         """Count a failed attempt to connect."""

@@ -23,6 +23,7 @@ class Server:
     __slots__ = (
         "_settings",
         "backup",
+        "certificate_expires",
         "circular",
         "connections",
         "counts",
@@ -54,6 +55,8 @@ class Server:
         self.circular = ""
         """Why it is not to be dialled although it has one: it leads back here."""
         self.health = Health(rules or Rules(), now)
+        self.certificate_expires = 0.0
+        """Unix time at which the certificate that it shows to checks is no longer valid; 0 if none was seen."""
         self.manual = False
         """Drained by the operator."""
         self.drained_at = 0.0

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from lbproxy.checks.checker import Checker
+    from lbproxy.checks.probe import Probe
     from lbproxy.checks.secure import Secure
 
 
@@ -58,7 +59,9 @@ class Monitor:
         address = group.settings.address
         self.found(known.get(address, ()))
         if endpoint_of(address) is None:
-            self._resolver = Resolver(group.settings, address in known, self.found)
+            self._resolver = Resolver(group.settings, address in known, self._looked_up)
+            if address in known:
+                group.counts.resolved_at = monotonic()
             self._resolving = tasks.forever(self._resolver.run, "resolve", group.settings.name)
 
     def found(self, answer: Sequence[Endpoint]) -> None:
@@ -69,6 +72,14 @@ class Monitor:
         for server in self._group.members:
             if server not in self._checks:
                 self._begin(server)
+
+    def _looked_up(self, answer: Sequence[Endpoint] | None) -> None:
+        """Called with what a look-up has found, None if it has failed."""
+        if answer is None:
+            self._group.counts.resolve_failures += 1
+        else:
+            self._group.counts.resolved_at = monotonic()
+            self.found(answer)
 
     def _without_loops(self, answer: Sequence[Endpoint]) -> list[Endpoint]:
         loops = [each for each in answer if leads_back(each, self._backend.settings.listen)]
@@ -85,6 +96,7 @@ class Monitor:
     def check(self) -> None:
         """Check as the proxy's settings now say, or no longer."""
         for server in self._group.members:
+            server.certificate_expires = 0.0
             if server not in self._checks or not self._asked():
                 self._backend.uncheck(server, monotonic())
             self._end(server)
@@ -106,7 +118,7 @@ class Monitor:
 
             # Made here, to be tried again: a certificate that was there once may be missing at a restart.
             probe = Probe(health, str(server.settings.address), self._backend.check_preface)
-            self._checkers[server] = checker = Checker(health, probe, endpoint, partial(self._observe, server))
+            self._checkers[server] = checker = Checker(health, probe, endpoint, partial(self._observe, server, probe))
             await checker.run()
 
         self._checks[server] = self._tasks.forever(run, "check", server.label)
@@ -117,9 +129,10 @@ class Monitor:
         if task is not None:
             task.cancel()
 
-    def _observe(self, server: Server, result: CheckResult, took: float) -> bool:
+    def _observe(self, server: Server, probe: Probe, result: CheckResult, took: float) -> bool:
         now = monotonic()
         server.counts.checked(result.kind, now, took)
+        server.certificate_expires = probe.certificate_expires
         self._backend.observe(server, result, now)
         return server.health.checked.unsettled
 

@@ -22,6 +22,7 @@ from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.answer import NotAsked, judge, judge_failure, printable
+from lbproxy.checks.certificate import expiry
 from lbproxy.checks.secure import Secure, name_for
 from lbproxy.checks.stream import Stream
 from lbproxy.config.model import HealthConfig
@@ -53,6 +54,8 @@ class Probe:
 
     def __init__(self, health: HealthConfig, host: str, preface: bytes = b"") -> None:
         self.host = host
+        self.certificate_expires = 0.0
+        """Unix time at which the certificate that the server has shown last ends; 0 if none was seen."""
         self._health = health
         self._preface = preface
         self._name = name_for(health, host)
@@ -138,6 +141,7 @@ class Probe:
             if self._secure is not None:
                 self._stage = "TLS handshake"
                 await stream.shake_hands(self._secure.context, self._name)
+                self.certificate_expires = expiry(stream.certificate())
         except BaseException:
             stream.close()
             raise

@@ -73,10 +73,11 @@ async def known_endpoints(addresses: Iterable[Address]) -> Known:
 class Resolver:
     """Looks up the name of one server, for as long as `run` runs.
 
-    `known` says whether that has been done just now; `found` is called with the addresses of each answer.
+    `known` says whether that has been done just now; `found` is called with the addresses of each answer, None if there
+    is none.
     """
 
-    def __init__(self, server: ServerConfig, known: bool, found: Callable[[Sequence[Endpoint]], None]) -> None:
+    def __init__(self, server: ServerConfig, known: bool, found: Callable[[Sequence[Endpoint] | None], None]) -> None:
         self._server = server
         self._known = known
         self._found = found
@@ -111,6 +112,7 @@ class Resolver:
         except OSError as error:
             if self._warning.news(str(error.strerror)):
                 log.warning("%s: cannot look up %s, what was known of it stands: %s", name, host, error.strerror)
+            self._found(None)
             return
         if self._warning.over():
             log.info("%s: %s is known again", name, host)

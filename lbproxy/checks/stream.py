@@ -59,6 +59,10 @@ class Stream:
         self._tls = tls = context.wrap_bio(self._in, self._out, server_hostname=name.encode("ascii"))
         await self._step(tls.do_handshake)
 
+    def certificate(self) -> bytes:
+        """Return the certificate that the server has shown, in DER; nothing without TLS."""
+        return (self._tls.getpeercert(binary_form=True) if self._tls is not None else None) or b""
+
     async def read(self) -> bytes:
         """Return what has come, at most 16 KiB; nothing at the end of the stream."""
         if self._tls is None:

@@ -43,6 +43,8 @@ class Custody:
         self._store = store
         self._keeper: Keeper | None = None
         self._frozen: list[AtRest] = []
+        self.handed: dict[str, int] = {}
+        """Connections of the predecessor, by what became of them: success, reset."""
         self.still = False
         """Whether all stands still, on its way to another process."""
         self.marks: Marks | None = None
@@ -66,7 +68,8 @@ class Custody:
         inherited, self._inherited = self._inherited, Inherited()
         for server in inherited.state.get("drained", ()):
             self._proxies.set_drain(server, True)
-        self._frozen = adopt(inherited, self._poller, self.marks, self._proxies.of)
+        self._frozen, reset = adopt(inherited, self._poller, self.marks, self._proxies.of)
+        self.handed = {"success": len(self._frozen), "reset": reset}
         if self._store is not None and self.marks is not None:
             self._keeper = Keeper(self._store, self.marks, self._proxies.sessions, self.state)
             self._keeper.begin(inherited.queues)
@@ -79,6 +82,11 @@ class Custody:
             if self._keeper is not None and not self.still:
                 self._keeper.sweep(monotonic())
             pause = _SWEEP
+
+    @property
+    def kept(self) -> int:
+        """How many connections a successor would find, should this process be killed."""
+        return self._keeper.living if self._keeper is not None else 0
 
     def forget(self, slot: int) -> None:
         """Called when a connection that was kept is over."""

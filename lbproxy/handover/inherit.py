@@ -105,8 +105,10 @@ def _add_listener(inherited: Inherited, name: str, fd: int) -> None:
         sock.close()
 
 
-def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: Callable[[str], Proxy]) -> list[AtRest]:
-    """Return the sessions of the connections that can go on, at rest; what cannot is reset.
+def adopt(
+    inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: Callable[[str], Proxy]
+) -> tuple[list[AtRest], int]:
+    """Return the sessions of the connections that can go on, at rest, and how many cannot and were reset.
 
     A connection to a server that is no longer configured, or where its name no longer leads, goes on for as long as
     that one may drain. Where the name is not known, it leads to where the connections are.
@@ -125,7 +127,7 @@ def adopt(inherited: Inherited, poller: Poller, marks: Marks | None, proxy_of: C
     drop(holed)
     if good or holed:
         log.info("took over %d connections, reset %d", len(good), len(holed))
-    return adopted
+    return adopted, len(holed)
 
 
 class _Finder:

@@ -105,7 +105,8 @@ class Keeper:
         self._queue: FdQueue | None = None
         self._number = 0
         self._told: ProcessState = {}
-        self._living = 0
+        self.living = 0
+        """Connections that it keeps and that are open."""
         self._warning = WarnOnce()
 
     @property
@@ -134,11 +135,11 @@ class Keeper:
                 slot, serial = self.marks.take()
                 if slot:
                     link.keep(slot, serial, places(slot))
-                    self._living += 1
+                    self.living += 1
                     parcels.append(parcel_of(session))
         sent = queue.send(parcels) and self._tell(queue)
-        dead = queue.entries - self._living
-        if dead > self._living + _SLACK or (not sent and dead > _SLACK):
+        dead = queue.entries - self.living
+        if dead > self.living + _SLACK or (not sent and dead > _SLACK):
             self._repack(forget=True)
         elif not sent:
             self._complain()
@@ -146,7 +147,7 @@ class Keeper:
     def left(self, slot: int) -> None:
         """Take a connection off the books that has been kept and is over."""
         self.marks.free(slot)
-        self._living -= 1
+        self.living -= 1
 
     def leave(self, parcels: Iterable[Parcel]) -> bool:
         """Leave everything, frozen and swept before, to the next process; False if it does not all fit."""
@@ -163,7 +164,7 @@ class Keeper:
     def _repack(self, *, forget: bool) -> None:
         """Move the living to a new queue. Both are held for a moment, so that none is ever held by neither."""
         kept = [parcel_of(session) for session in self._sessions() if session.link is not None and session.link.kept]
-        self._living = len(kept)
+        self.living = len(kept)
         queue = _new_queue()
         if queue is None:
             self._complain()
@@ -197,7 +198,7 @@ class Keeper:
         if self._warning.news("full"):
             log.warning(
                 "not all of %d connections can be kept over a crash: raise net.core.wmem_max or LimitNOFILE",
-                self._living,
+                self.living,
             )
 
 

@@ -193,6 +193,8 @@ class App:
             proxies=tuple(proxy.view(now) for proxy in self._proxies.named.values()),
             task_failures=dict(self._tasks.failures),
             log_lines_dropped=logs.dropped(),
+            handed=dict(self.handover.handed),
+            kept=self.handover.kept,
             usage=usage(),
             taken_at=time(),
             host=gethostname(),

@@ -31,6 +31,9 @@ NO_FIGURES: Final = frozenset(
         "max_connections",
         "checked_seconds_ago",
         "check_took_seconds",
+        "certificate_expires",
+        "named",
+        "resolved_seconds_ago",
     )
 )
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from lbproxy.balance.histogram import LIFE, Seconds
 from lbproxy.balance.server import Server
 from lbproxy.net import sockets as socks
 from lbproxy.net.bugs import for_each
@@ -54,6 +55,8 @@ class Sessions:
         self.total = 0
         self.closed: dict[str, int] = {}
         """By reason."""
+        self.lived = Seconds(LIFE)
+        """How long those in `closed` were open, in this process or in those before it."""
         self.rejected: dict[str, int] = {}
         """Clients that were not served, by reason."""
 
@@ -145,6 +148,7 @@ class Sessions:
             self._complain(why)
         else:
             _count(self.closed, reason)
+            self.lived.add(self._poller.now - session.born)
         if not access.disabled:
             self._tell(session, reason)
 

@@ -17,21 +17,26 @@ from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView
 def proxy_view(backend: Backend, sessions: Sessions, listen: Iterable[Address], now: float) -> ProxyView:
     """Return what a proxy is and has done."""
     live: dict[Counts, tuple[int, int]] = {}
+    connecting = 0
     for session in sessions:
         server = session.server
         if server is not None:
             up, down = live.get(server.counts, (0, 0))
             moved = session.bytes_moved()
             live[server.counts] = (up + moved[0], down + moved[1])
+        else:
+            connecting += 1
     servers = [_server_view(group, live.get(group.counts, (0, 0)), now) for group in backend.pool.groups]
     return ProxyView(
         name=backend.name,
         listen=tuple(map(str, listen)),
         connections=len(sessions),
+        connecting=connecting,
         connections_total=sessions.total,
         max_connections=backend.max_connections,
         rejected=dict(sessions.rejected),
         closed=dict(sessions.closed),
+        lived_seconds=sessions.lived.view(),
         servers=tuple(servers),
     )
 
@@ -40,6 +45,7 @@ def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
     """Return what a configured server is and has done; `live` are the bytes of its open connections (up, down)."""
     state, reason, since = group.state()
     settings, counts = group.settings, group.counts
+    expiries = [server.certificate_expires for server in group.members if server.certificate_expires]
     return ServerView(
         name=settings.name,
         address=str(settings.address),
@@ -59,6 +65,10 @@ def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
         checks=dict(counts.checks),
         checked_seconds_ago=now - counts.checked_at if counts.checked_at >= 0 else None,
         check_took_seconds=counts.check_took if counts.checked_at >= 0 else None,
+        certificate_expires=min(expiries, default=None),
+        named=not socks.family_of(settings.address.host),
+        resolve_failures_total=counts.resolve_failures,
+        resolved_seconds_ago=now - counts.resolved_at if counts.resolved_at >= 0 else None,
         flips_total=counts.transitions,
         replays_total=counts.replays,
         cuts=dict(counts.cuts),

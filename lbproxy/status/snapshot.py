@@ -40,6 +40,13 @@ class ServerView:
     checked_seconds_ago: float | None = None
     """None if no check has answered yet."""
     check_took_seconds: float | None = None
+    certificate_expires: float | None = None
+    """Unix time at which the certificate that it shows to checks ends, the first of those of its addresses."""
+    named: bool
+    """Whether its address is a host name."""
+    resolve_failures_total: int
+    resolved_seconds_ago: float | None = None
+    """None for an IP address, and while its name is not known yet."""
     flips_total: int
     replays_total: int
     """Connections whose first flight was sent to another server because this one did not answer it."""
@@ -54,11 +61,15 @@ class ProxyView:
     name: str
     listen: tuple[str, ...]
     connections: int
+    connecting: int
+    """Of `connections`, those that no server has been reached for yet."""
     connections_total: int
     max_connections: int
     """0 = as many as there are descriptors for."""
     rejected: Mapping[str, int]
     closed: Mapping[str, int]
+    lived_seconds: Histogram
+    """How long those in `closed` were open."""
     servers: tuple[ServerView, ...]
 
 
@@ -104,6 +115,10 @@ class Snapshot:
     task_failures: Mapping[str, int] = field(default_factory=dict)
     """Errors of our own in what must run for ever, by kind (`tasks.Kind`); all kinds are there."""
     log_lines_dropped: int = 0
+    handed: Mapping[str, int] = field(default_factory=dict)
+    """Connections of the process before this one: those that go on here (success), and those that were reset."""
+    kept: int = 0
+    """Open connections that a next process would find, should this one be killed."""
     usage: Usage | None = None
     taken_at: float = 0.0
     """Unix time."""

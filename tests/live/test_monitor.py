@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
 import pytest
 
@@ -15,6 +16,7 @@ from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
+from lbproxy.checks.certificate import expiry
 from lbproxy.checks.monitor import Monitor, rehearse
 from lbproxy.checks.resolve import known_endpoints
 from lbproxy.config.load import loads
@@ -22,8 +24,9 @@ from lbproxy.config.model import Address, HealthConfig
 from lbproxy.errors import LbproxyError
 from lbproxy.proxy.backend import Backend
 from lbproxy.tasks import Tasks
+from tests.support.certs import Certs
 from tests.support.ports import free_port
-from tests.support.servers import Hung
+from tests.support.servers import Echo, Hung
 from tests.support.wait import FACTOR
 
 TCP = HealthConfig(type="tcp", interval=0.1, timeout=1.0, rise=1, fall=1)
@@ -77,6 +80,13 @@ def checks(server: Server) -> int:
     return sum(server.counts.checks.values())
 
 
+def insecure() -> ssl.SSLContext:
+    """Return what talks to everybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def test_an_address_is_an_endpoint_at_once_and_needs_no_task() -> None:
     """Nothing is looked up, nothing runs."""
     service = Service("127.0.0.1", 7)
@@ -106,8 +116,40 @@ def test_a_name_that_was_not_known_is_looked_up_by_and_by() -> None:
         Monitor(service.tasks, service.backend, service.group, {})
         assert service.server.endpoint is None
         await until(lambda: service.server.endpoint)
+        assert (service.server.counts.resolve_failures, service.server.counts.resolved_at > 0) == (0, True)
 
     run(test, service)
+
+
+def test_look_ups_that_fail_are_counted() -> None:
+    """Nothing changes for clients as long as the addresses stay: somebody has to be told before they do not."""
+    service = Service("a.invalid", 7)
+
+    async def test() -> None:
+        Monitor(service.tasks, service.backend, service.group, {})
+        await until(lambda: service.server.counts.resolve_failures == 1)
+        assert service.server.counts.resolved_at < 0
+
+    run(test, service)
+
+
+@pytest.mark.parametrize("kind", ["tls", "https"])
+def test_the_end_of_the_certificate_is_seen_in_a_check_whatever_it_answers(kind: str, certs: Certs) -> None:
+    """No other connection tells of it; another kind of check that does not know it forgets it."""
+    with Echo(tls=certs.server_context()) as echo:
+        service = Service("127.0.0.1", echo.port, replace(TCP, type=kind))
+
+        async def test() -> None:
+            monitor = await service.monitored()
+            await until(lambda: service.server.certificate_expires)
+            with socket.create_connection(("127.0.0.1", echo.port)) as sock, insecure().wrap_socket(sock) as tls:
+                shown = tls.getpeercert(binary_form=True)
+            assert service.server.certificate_expires == expiry(shown or b"") > time()
+            service.set(TCP)
+            monitor.check()
+            assert service.server.certificate_expires == 0
+
+        run(test, service)
 
 
 def test_each_address_has_a_check_of_its_own() -> None:

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from lbproxy.balance.histogram import LIFE
 from lbproxy.net.tcpinfo import heard
 from tests.live.place import Place
 from tests.unit.relay.hand import ended, reset, stuff, take
@@ -44,6 +45,24 @@ def test_a_finished_connection_is_one_line_if_that_is_wanted(
     (line,) = [record.getMessage() for record in caplog.records if record.name == "lbproxy.access"]
     assert line.startswith(f"p {address} -> {name} ")
     assert " in=3 out=0 " in line
+
+
+def test_how_long_a_connection_was_open_is_counted_when_it_ends(place: Place) -> None:
+    """Also one that was another process's before; who was not served has no life to speak of."""
+    client, far, _ = place.linked()
+    (session,) = place.proxy.sessions
+    session.born -= 400.0
+    client.close()
+    far.close()
+    place.loop.until(lambda: not len(place.proxy.sessions))
+    lived = place.proxy.view(0.0).lived_seconds
+    assert (lived.counts[LIFE.index(600.0)], sum(lived.counts)) == (1, 1)
+    assert lived.total_seconds >= 400.0
+    for each in place.behind:
+        each.close()
+    refused = place.connect()
+    place.loop.until(lambda: ended(refused) == "rst")
+    assert sum(place.proxy.view(0.0).lived_seconds.counts) == 1
 
 
 def test_clients_that_cannot_be_served_fill_no_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.certs import Certs
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.need import need
 from tests.support.ports import free_port
@@ -33,13 +34,14 @@ def promtool(*words: str, given: str = "") -> None:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[str]:
-    """Return the metrics of a daemon whose server has been checked."""
+def page(certs: Certs) -> Iterator[str]:
+    """Return the metrics of a daemon whose server, a host name with a certificate, has been checked."""
     port = free_port()
-    with Echo() as one:
-        config = one_proxy([one], health={"type": "tcp", "interval": 0.2, "timeout": 0.5})
+    with Echo(tls=certs.server_context()) as one:
+        name = f"localhost:{one.port}"
+        config = one_proxy([name], health={"type": "tls", "interval": 0.2, "timeout": 0.5 * FACTOR})
         with Daemon({**config, "admin": {"listen": f"127.0.0.1:{port}"}}) as daemon:
-            until(lambda: daemon.servers()[one.address]["state"] == "up")
+            until(lambda: daemon.servers()[name]["state"] == "up")
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10 * FACTOR) as answer:
                 yield answer.read().decode()
 

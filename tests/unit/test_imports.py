@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
 
 THIRD_PARTY: dict[str, set[str]] = {
     "yaml": {"config.nodes"},
-    "prometheus_client": {"status.metrics"},
+    "prometheus_client": {"status.exposition"},
     "watchfiles": {"process.watch"},
     "crossplane": {"importer.nginx.file"},
     "h11": {"status.http", "checks.probe"},

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.health import Rules
-from lbproxy.balance.histogram import BUCKETS, Seconds
+from lbproxy.balance.histogram import CONNECT, FIRST_BYTE, LIFE, Seconds
 from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
@@ -82,14 +82,14 @@ def test_however_often_leases_are_released_the_count_is_that_of_the_held(release
     assert server.connections == releases.count(0)
 
 
-@given(st.lists(st.floats(0.0, 100.0)))
-def test_durations_fall_into_the_bucket_that_holds_them(durations: list[float]) -> None:
+@given(st.sampled_from([CONNECT, FIRST_BYTE, LIFE]), st.lists(st.floats(0.0, 100.0)))
+def test_durations_fall_into_the_bucket_that_holds_them(bounds: tuple[float, ...], durations: list[float]) -> None:
     """Each into exactly one, with the sum kept."""
-    seconds = Seconds()
+    seconds = Seconds(bounds)
     for duration in durations:
         seconds.add(duration)
     view = seconds.view()
     assert sum(view.counts) == len(durations)
     assert view.total_seconds == pytest.approx(sum(durations))
-    for at, bound in enumerate(BUCKETS):
+    for at, bound in enumerate(bounds):
         assert sum(view.counts[: at + 1]) == sum(duration <= bound for duration in durations)

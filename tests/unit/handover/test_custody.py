@@ -114,6 +114,8 @@ def test_what_is_left_goes_on_in_the_next_process(bench: Bench, shelf: Shelf) ->
     bench.loop.settle()
     assert (take(server), take(client)) == (b"up", b"down")
     assert new.house.proxies.drained() == ["p"]
+    assert (old.custody.handed, new.custody.handed) == ({"success": 0, "reset": 0}, {"success": 1, "reset": 0})
+    assert (old.custody.kept, new.custody.kept) == (1, 1)
     assert shelf.names() == [f"{QUEUE}-3", MARKS]
     new.close()
     old.close()
@@ -143,6 +145,7 @@ def test_a_kept_connection_that_ends_leaves_the_books(bench: Bench, shelf: Shelf
     server.close()
     bench.loop.until(lambda: not process.sessions())
     assert process.custody.marks.serial(slot) == 0
+    assert process.custody.kept == 0
     process.close()
 
 

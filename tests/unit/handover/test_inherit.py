@@ -133,7 +133,7 @@ class Node:
 
     def adopt(self, *kept: Parcel) -> None:
         """Start with these."""
-        frozen = adopt(Inherited(kept=list(kept)), self.bench.poller, self.marks, lambda name: self.proxies[name])
+        frozen, _ = adopt(Inherited(kept=list(kept)), self.bench.poller, self.marks, lambda name: self.proxies[name])
         for each in frozen:
             each.thaw()
 

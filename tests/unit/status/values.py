@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from lbproxy.balance.histogram import BUCKETS, Histogram
+from lbproxy.balance.histogram import CONNECT, FIRST_BYTE, LIFE, Histogram
 from lbproxy.status.render import status_json
 from lbproxy.status.shapes import Status
 from lbproxy.status.snapshot import ConnectionView, ProxyView, ReloadView, ServerView, Snapshot
 
-NOTHING = Histogram((0,) * (len(BUCKETS) + 1), 0.0)
+
+def nothing(bounds: tuple[float, ...]) -> Histogram:
+    """Return one that has counted nothing."""
+    return Histogram((0,) * (len(bounds) + 1), 0.0)
 
 
 def server(name: str, **fields: Any) -> ServerView:
@@ -28,9 +31,11 @@ def server(name: str, **fields: Any) -> ServerView:
         "connect_failures": {},
         "bytes_in_total": 0,
         "bytes_out_total": 0,
-        "connect_seconds": NOTHING,
-        "first_byte_seconds": NOTHING,
+        "connect_seconds": nothing(CONNECT),
+        "first_byte_seconds": nothing(FIRST_BYTE),
         "checks": {},
+        "named": False,
+        "resolve_failures_total": 0,
         "flips_total": 0,
         "replays_total": 0,
         "cuts": {},
@@ -49,10 +54,12 @@ def snapshot(*servers: ServerView, **config: Any) -> Snapshot:
         name="kube-apiserver",
         listen=("127.0.0.1:6443", "[::1]:6443"),
         connections=2,
+        connecting=0,
         connections_total=9,
         max_connections=0,
         rejected={},
         closed={},
+        lived_seconds=nothing(LIFE),
         servers=servers,
     )
     return Snapshot(
