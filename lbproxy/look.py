@@ -10,6 +10,7 @@ from collections.abc import Callable
 from lbproxy.errors import NoDaemonError
 from lbproxy.status.commands import CONNS, EVENTS, STATUS
 from lbproxy.status.enough import ask
+from lbproxy.status.onlookers import for_looking
 from lbproxy.status.owners import owners
 from lbproxy.status.screen import screen, watch
 from lbproxy.status.shapes import Connection, Status
@@ -19,7 +20,7 @@ from lbproxy.whereabouts import control_of
 
 def status(args: argparse.Namespace) -> int:
     """Show proxies and servers, once, again and again, or as soon as enough servers are up."""
-    control = control_of(args)
+    control = for_looking(control_of(args))
     if args.watch:
         watch(_undaunted(lambda: _status_text(_ask(control), args.json)))
         return 0
@@ -33,7 +34,7 @@ def status(args: argparse.Namespace) -> int:
 
 def conns(args: argparse.Namespace) -> int:
     """Show the open connections, with the local processes that have them, once or again and again."""
-    control = control_of(args)
+    control = for_looking(control_of(args))
     if args.watch:
         watch(_undaunted(lambda: _conns_text(control, args.sort, args.json)))
     else:
@@ -43,7 +44,7 @@ def conns(args: argparse.Namespace) -> int:
 
 def events(args: argparse.Namespace) -> int:
     """Show what has happened."""
-    found = EVENTS.ask(control_of(args), {})["events"]
+    found = EVENTS.ask(for_looking(control_of(args)), {})["events"]
     print(json.dumps(found, indent=2) if args.json else events_text(found, screen()).rstrip("\n"))
     return 0
 

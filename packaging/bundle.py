@@ -19,6 +19,7 @@ lbproxy {version} for {name} on {machine}, for machines without a network. As ro
     ln -s /opt/lbproxy/bin/lbproxy /usr/bin/lbproxy
     install -m 644 systemd/lbproxy.service systemd/lbproxy.socket systemd/lbproxy.slice /etc/systemd/system/
     install -m 644 systemd/lbproxy.sysusers /usr/lib/sysusers.d/lbproxy.conf && systemd-sysusers
+    install -m 644 systemd/lbproxy.tmpfiles /usr/lib/tmpfiles.d/lbproxy.conf && systemd-tmpfiles --create lbproxy.conf
     install -D -m 644 config/minimal.yaml /etc/lbproxy/lbproxy.yaml     # then put your masters in
     lbproxy check && systemctl daemon-reload && systemctl enable --now lbproxy
 

@@ -94,11 +94,12 @@ def _compile(python: Path, packages: Path) -> None:
 
 
 def _system(root: Path) -> None:
-    """Put the units, the account and the directory of the configuration in their places."""
+    """Put the units, the account, its groups and the directory of the configuration in their places."""
     for unit in _UNITS:
         _copy(lock.ROOT / "systemd" / unit, root / "usr/lib/systemd/system" / unit)
     _write(root / "usr/lib/systemd/system-preset/50-lbproxy.preset", _PRESET)
     _copy(lock.ROOT / "systemd/lbproxy.sysusers", root / "usr/lib/sysusers.d/lbproxy.conf")
+    _copy(lock.ROOT / "systemd/lbproxy.tmpfiles", root / "usr/lib/tmpfiles.d/lbproxy.conf")
     for script in ("hand-over", "switch"):
         _copy(lock.ROOT / "packaging" / script, root / TREE / script, 0o755)
     (root / "etc/lbproxy").mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""How operators reach the daemon: the control socket, and the admin endpoint if there is to be one.
+"""How operators reach the daemon: the control socket, that for onlookers, and the admin endpoint if there is to be one.
 
-The data plane needs neither: what fails here is a line in the log, and tried again. Only another daemon on the control
-socket ends a start, and whatever fails before an upgrade's point of no return ends that.
+The data plane needs none of them: what fails here is a line in the log, and tried again. Only another daemon on the
+control socket ends a start, and whatever fails before an upgrade's point of no return ends that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import ControlError, OccupiedError
 from lbproxy.status.control import ControlServer
+from lbproxy.status.onlookers import MODE, offered
 from lbproxy.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ _AGAIN: Final = 5.0
 
 
 class Access:
-    """Owns both; `path` is the control socket's, `source` what the admin endpoint tells of.
+    """Owns them; `path` is the control socket's, `source` what the admin endpoint tells of.
 
     `commands` makes what is answered when somebody asks for the first time.
     """
 
     def __init__(self, path: str, commands: Callable[[], Mapping[str, Handler]], source: Source, tasks: Tasks) -> None:
         self._control = ControlServer(path, commands, tasks)
+        self._path = path
+        self._commands = commands
+        self._onlookers: ControlServer | None = None
         self._source = source
         self._tasks = tasks
         self._admin: dict[tuple[Address, bool], AdminServer] = {}
@@ -51,9 +55,10 @@ class Access:
             await self._control.start()
         except ControlError as error:
             await self._without(error)
+        await self._let_look()
 
     async def insist(self, anyhow: bool = False) -> None:
-        """Do both, now or later: nobody is without his proxies for want of a control socket.
+        """Bind and answer, now or later: nobody is without his proxies for want of a control socket.
 
         Raises OccupiedError, but not `anyhow`: with connections to care for.
         """
@@ -64,6 +69,7 @@ class Access:
             if isinstance(error, OccupiedError) and not anyhow:
                 raise
             await self._without(error)
+        await self._let_look()
 
     async def look(self) -> None:
         """Called now and then while it serves: see that the control socket is there, which anybody may have removed."""
@@ -73,6 +79,26 @@ class Access:
                 await self._control.renew()
             except ControlError as error:
                 await self._without(error)
+        if self._onlookers is not None and self._onlookers.lost():
+            await self._onlookers.stop()
+            await self._let_look()
+
+    async def _let_look(self) -> None:
+        """Answer those who may look, where there is a place for it; if that fails, only they miss anything."""
+        if (path := offered(self._path)) is None:
+            return
+        self._onlookers = ControlServer(path, self._shown, self._tasks, MODE)
+        try:
+            self._onlookers.bind(take_over=True)
+            await self._onlookers.start()
+        except ControlError as error:
+            log.warning("%s; nobody but root and the owner can ask for status, the proxies are not affected", error)
+            await self._onlookers.stop()
+
+    def _shown(self) -> Mapping[str, Handler]:
+        from lbproxy.status.commands import LOOKS  # nobody asks before the ports listen
+
+        return {name: handler for name, handler in self._commands().items() if name in LOOKS}
 
     async def _without(self, error: ControlError) -> None:
         log.error("%s; no command is answered, trying again every %g s, the proxies are not affected", error, _AGAIN)
@@ -122,6 +148,8 @@ class Access:
         await self._move_admin([])
 
     async def close(self) -> None:
-        """Give up both."""
+        """Give all of it up."""
         await self.release_admin()
         await self._control.stop()
+        if self._onlookers is not None:
+            await self._onlookers.stop()

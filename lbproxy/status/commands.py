@@ -130,3 +130,5 @@ DRAIN: Final = Command[DrainArguments, ServerAnswer]("drain", DrainArguments)
 READY: Final = Command[ServerArguments, ServerAnswer]("ready", ServerArguments)
 REBALANCE: Final = Command[RebalanceArguments, RebalanceAnswer]("rebalance", RebalanceArguments)
 UPGRADE: Final = Command[NoArguments, UpgradeAnswer]("upgrade", NoArguments)
+LOOKS: Final = (STATUS.name, CONNS.name, EVENTS.name)
+"""Those that change nothing."""

@@ -2,7 +2,7 @@
 
 One connection carries one command: a line of JSON, `{"command": "drain", "server": "m3"}`, is answered by a line of
 JSON, `{"error": "..."}` if the command was refused. Which commands there are is in `commands`. Whoever may open the
-socket (mode 0600: the daemon's own user, and root) may do everything.
+socket (mode 0600: the daemon's own user, and root) may do everything; `onlookers` has the other one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lbproxy.errors import ControlError, LbproxyError, OccupiedError
 from lbproxy.status.serving import Clients
@@ -33,6 +33,7 @@ REQUEST_LIMIT = 16 * 1024
 REQUEST_TIMEOUT = 5.0
 """Seconds in which a peer must have sent its request, and taken the answer."""
 MAX_CONNECTIONS = 32
+_OWNER: Final = 0o600
 _LAST_ANSWERS = 1.0
 """Seconds in which commands under way are still answered at the end: `lbproxy upgrade` is one that brings it about."""
 
@@ -42,8 +43,11 @@ log = logging.getLogger(__name__)
 class ControlServer:
     """Listens on `path` and answers with what `commands` returns, which is called when the first one asks."""
 
-    def __init__(self, path: str, commands: Callable[[], Mapping[str, Handler]], tasks: Tasks) -> None:
+    def __init__(
+        self, path: str, commands: Callable[[], Mapping[str, Handler]], tasks: Tasks, mode: int = _OWNER
+    ) -> None:
         self._path = path
+        self._mode = mode
         self._bound = self._path
         self._commands = cache(commands)
         self._clients = Clients(self._serve, tasks, "control command", MAX_CONNECTIONS)
@@ -61,7 +65,7 @@ class ControlServer:
         if take_over and _kind(self._path) not in (0, stat.S_IFSOCK):
             raise ControlError(f"control {self._path}: exists and is not a socket")
         self._bound = f"{self._path}.new" if take_over else self._path
-        self._socket = _bind(self._bound)
+        self._socket = _bind(self._bound, self._mode)
         self._inode = _inode(self._bound)
 
     async def start(self) -> None:
@@ -144,16 +148,18 @@ class ControlServer:
             return {"error": f"command {name} failed, the daemon's log says why"}
 
 
-def _bind(path: str) -> socket.socket:
-    """Return a socket that listens on `path`, which nobody but the owner could open at any moment."""
+def _bind(path: str, mode: int) -> socket.socket:
+    """Return a socket that listens on `path`, which nobody but the owner, or whom `mode` lets, could open ever."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         _make_directory(_directory(path))
         with _addressable(path) as place:
             _remove_stale(place)
             # Linux gives the new file the mode of the socket's own inode, so there is no moment before a chmod
-            os.fchmod(sock.fileno(), 0o600)
+            os.fchmod(sock.fileno(), _OWNER)
             sock.bind(place)
+            if mode != _OWNER:
+                os.chmod(place, mode)
         sock.listen()
     except ControlError as error:
         sock.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lbproxy.config.load import loads
-from lbproxy.errors import OccupiedError
+from lbproxy.errors import ControlError, OccupiedError
 from lbproxy.process import access
 from lbproxy.process.access import Access
 from lbproxy.status.client import call
@@ -79,6 +80,50 @@ def test_a_second_daemon_is_told_so_unless_it_has_connections(tmp_path: Path) ->
         await second.close()
         assert (tmp_path / "c.sock").is_socket()
         await first.close()
+        await tasks.cancel()
+
+    asyncio.run(scene())
+
+
+def test_those_who_may_only_look_have_a_socket_of_their_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It answers what changes nothing, is made again when it has gone, and goes over to the next daemon."""
+    (tmp_path / "run").mkdir()
+    place = tmp_path / "run-status"
+    place.mkdir()
+    place.chmod(0o2750)
+    looks = place / "c.sock"
+
+    async def ask(path: Path, command: str) -> object:
+        return await asyncio.to_thread(call, str(path), command, {})
+
+    async def answer(_: Mapping[str, object]) -> object:
+        return {"did": True}
+
+    async def scene() -> None:
+        tasks = Tasks()
+        every = dict.fromkeys(("status", "conns", "events", "drain", "reload"), answer)
+        old, new = (Access(str(tmp_path / "run/c.sock"), lambda: every, Nobody(), tasks) for _ in range(2))
+        await old.insist()
+        assert stat.S_IMODE(looks.stat().st_mode) == 0o660
+        assert [await ask(looks, name) for name in ("status", "conns", "events")] == [{"did": True}] * 3
+        for name in ("drain", "reload"):
+            with pytest.raises(ControlError, match=f"no command '{name}' in this daemon, only conns, events, status"):
+                await ask(looks, name)
+            assert await ask(tmp_path / "run/c.sock", name) == {"did": True}
+        looks.unlink()
+        await old.look()
+        assert await ask(looks, "status") == {"did": True}
+        new.bind(take_over=True)
+        await new.answer()
+        await old.close()
+        assert await ask(looks, "status") == {"did": True}
+        await new.close()
+        assert list(place.iterdir()) == []
+        looks.mkdir()
+        await new.insist()
+        assert "nobody but root and the owner can ask for status" in caplog.text
+        assert await ask(tmp_path / "run/c.sock", "drain") == {"did": True}
+        await new.close()
         await tasks.cancel()
 
     asyncio.run(scene())

@@ -200,7 +200,8 @@ def test_the_rpm_owns_only_what_is_its_own(packages: Packages) -> None:
         ["rpm", "-qpl", packages.file("rpm")], capture_output=True, text=True, check=True
     ).stdout.split("\n")
     system = {"", "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr/lib/systemd", "/usr/lib/systemd/system", "/usr/share",
-              "/usr/share/doc", "/usr/share/man", "/usr/share/man/man1", "/usr/lib/sysusers.d"}  # fmt: skip
+              "/usr/share/doc", "/usr/share/man", "/usr/share/man/man1", "/usr/lib/sysusers.d",
+              "/usr/lib/tmpfiles.d"}  # fmt: skip
     assert not system & set(filter(None, listed))
 
 

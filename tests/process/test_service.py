@@ -75,6 +75,42 @@ def test_restarts_reloads_and_upgrades_break_nothing(streams: Numbered) -> None:
         assert service.show("NRestarts") == "0"
 
 
+def test_the_members_of_a_group_may_look_and_nothing_else(streams: Numbered) -> None:
+    """A monitoring agent needs no root. Over restart, crash and upgrade; without the group all else is as ever."""
+
+    def agent(*words: str) -> tuple[int, str]:
+        command = ("setpriv", "--reuid=65534", "--regid=65534", "--groups=lbproxy-status", "/usr/bin/lbproxy", *words)
+        done = service.run(*command, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    with Service(one_proxy([streams.address])) as service:
+
+        def may_look() -> None:
+            assert [agent(word, "--json")[0] for word in ("status", "conns", "events")] == [0, 0, 0]
+
+        may_look()
+        for words in (("drain", streams.address), ("reload",), ("upgrade",), ("rebalance",)):
+            status, said = agent(*words)
+            assert (status, "permission denied" in said) == (1, True), words
+        stranger = ("setpriv", "--reuid=65534", "--clear-groups", "--regid=65534")
+        nobody = service.run(*stranger, "/usr/bin/lbproxy", "status", check=False)
+        assert (nobody.returncode, "members of lbproxy-status may look" in nobody.stderr) == (1, True)
+        assert service.run("stat", "-c", "%A %U %G", "/run/lbproxy-status/control.sock").stdout.split() == [
+            "srw-rw----", "lbproxy", "lbproxy-status",
+        ]  # fmt: skip
+        service.systemctl("restart")
+        may_look()
+        service.lbproxy("upgrade")
+        may_look()
+        service.kill("KILL")
+        may_look()
+        service.systemctl("stop")
+        service.run("rm", "-r", "/run/lbproxy-status")
+        service.systemctl("start")
+        assert agent("status")[0] == 1
+        assert service.status()["proxies"]
+
+
 @pytest.mark.parametrize("number", ["KILL", "STOP"])
 def test_a_crash_cuts_what_it_must_and_garbles_nothing(streams: Numbered, number: str) -> None:
     """SIGKILL, and SIGSTOP until the watchdog ends it: only connections with bytes in the process are reset."""

@@ -154,6 +154,7 @@ class Service(Unit):
             raise
         try:
             self.run("systemd-sysusers", "/etc/lbproxy.sysusers")
+            self.run("systemd-tmpfiles", "--create", "/etc/lbproxy.tmpfiles")
             self.run("systemctl", "daemon-reload")
             self.start()
         except BaseException:
@@ -195,6 +196,7 @@ class Service(Unit):
             UNITS / UNIT: f"/etc/systemd/system/{UNIT}",
             UNITS / "lbproxy.slice": "/etc/systemd/system/lbproxy.slice",
             UNITS / "lbproxy.sysusers": "/etc/lbproxy.sysusers",
+            UNITS / "lbproxy.tmpfiles": "/etc/lbproxy.tmpfiles",
             self.dir / "drop-in.conf": f"/etc/systemd/system/{UNIT}.d/test.conf",
         }
 
