@@ -8,6 +8,7 @@ The rooms, in the order to read them; the docstring of each names what is in it:
 - `relay/`     how bytes move between two sockets
 - `proxy/`     one proxy at work: clients from accept to close
 - `checks/`    is a server well, and where is it
+- `sources/`   servers that are found, beside those of the file
 - `status/`    what lbproxy shows of itself, and how it is asked
 - `handover/`  live connections on their way to the next process
 - `process/`   the process around it all

@@ -18,6 +18,7 @@ from lbproxy.config.load import read_file, regular_file, unreadable
 from lbproxy.config.model import DEFAULT_CONTROL, DEFAULT_FILE, Config, HealthConfig
 from lbproxy.config.report import under
 from lbproxy.errors import ConfigError, LbproxyError, Problem
+from lbproxy.sources.kubeconfig import read as read_kubeconfig
 from lbproxy.status.control import PATH_LIMIT
 
 ACCOUNT: Final = "lbproxy"
@@ -108,6 +109,10 @@ def _problems(file: str, account: pwd.struct_passwd | None = None) -> list[Probl
             place = under("proxies", name) + ".health"
             if proxy.health is not None and not any(each.startswith(place) for each in faulty):
                 yield from ((f"{place}.{key}", why) for key, why in _unusable(proxy.health))
+            kubernetes = proxy.servers_from.kubernetes if proxy.servers_from is not None else None
+            at = f"{under('proxies', name)}.servers_from.kubernetes.kubeconfig"
+            if kubernetes is not None and at not in faulty:
+                yield from ((at, why) for why in _unfit(kubernetes.kubeconfig))
         yield from (("control", why) for why in _control(config.control))
 
     found = read_file(file, see, piped=True).config
@@ -134,6 +139,14 @@ def _unusable(health: HealthConfig) -> Iterator[tuple[str, str]]:
             context.load_cert_chain(health.cert_file, health.key_file, password="")  # else OpenSSL asks for it
     except (OSError, ValueError) as error:
         yield "cert_file", f"cannot be used with key_file {health.key_file!r}: {plain(error)}"
+
+
+def _unfit(kubeconfig: str) -> Iterator[str]:
+    """Yield why nobody can be asked with a kubeconfig."""
+    try:
+        read_kubeconfig(kubeconfig)
+    except LbproxyError as error:
+        yield f"cannot be used: {error}"
 
 
 def _control(path: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["bind", "check", "keep", "resolve", "tick", "watch", "worker"]
+Kind = Literal["bind", "check", "find", "follow", "keep", "resolve", "tick", "watch", "worker"]
 """What runs for ever; the `task` label of `lbproxy_task_failures_total`."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 

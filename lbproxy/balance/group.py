@@ -47,6 +47,7 @@ class Group:
         for server in self.members:
             server.settings = settings
             server.health.rules = rules
+            server.unproved = server.unproved and rules.interval > 0
 
     def make(self, endpoint: Endpoint | None, now: float) -> Server:
         """Return a server that shares all with the members, and is none yet."""

@@ -13,7 +13,8 @@ Servers stand in tiers, and only when no server of a tier can take the connectio
     DOWN       nothing better is left, and what is remembered may be out of date
 
 so that memory is a preference and never a reason to refuse; with every server down all of them are tried. Never
-picked at all: `down: true`, drained by the operator, full (max_conns), without an address, or leading back here.
+picked at all: `down: true`, drained by the operator, full (max_conns), without an address, leading back here, or found
+(`servers_from`) and without a good check so far.
 
 Within a tier the fewest connections per weight win, and equals take turns (`rotation`).
 """
@@ -152,7 +153,7 @@ class Pool:
 
     def _tier(self, server: Server, now: float) -> int:
         full = server.max_conns and server.counts.connections >= server.max_conns
-        if server.disabled or server.manual or full or server.endpoint is None or server.circular:
+        if server.disabled or server.manual or full or server.endpoint is None or server.circular or server.unproved:
             return NEVER
         health = server.health
         if health.severity > _USABLE and not health.may_be_tried(now):

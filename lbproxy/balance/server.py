@@ -37,12 +37,15 @@ class Server:
         "nowhere",
         "recovered_at",
         "turn",
+        "unproved",
         "weight",
     )
 
     def __init__(
         self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0, counts: Counts | None = None
     ) -> None:
+        self.unproved = rules is not None and rules.interval > 0
+        """Whether it must not be used before a check is good: a found one whose checks have never been."""
         self.settings = settings
         self.counts = counts or Counts()
         self.turn = 0
@@ -77,6 +80,7 @@ class Server:
         self.disabled = settings.down
         self.max_conns = settings.max_conns
         self.weight = settings.weight
+        self.unproved = self.unproved and not settings.good
 
     @property
     def name(self) -> str:
@@ -110,6 +114,8 @@ class Server:
             return State.DOWN, self.nowhere, self.health.since
         if self.circular:
             return State.DOWN, self.circular, self.health.since
+        if self.unproved and self.health.state is State.UNCHECKED:
+            return State.UNCHECKED, "found, and not used before its first good check", self.health.since
         return self.health.state, self.health.reason, self.health.since
 
     def limit(self) -> int:
@@ -124,6 +130,7 @@ class Server:
             and not self.circular
             and not self.manual
             and not self.disabled
+            and not self.unproved
         )
 
 

@@ -40,7 +40,8 @@ async def rehearse(config: Config) -> list[Secure]:
 
             if proxy.health.secure:
                 made.append(secure := await Secure.prepare(proxy.health))
-                secure.check_name(name_for(proxy.health, str(proxy.servers[0].address)))
+                if proxy.servers:
+                    secure.check_name(name_for(proxy.health, str(proxy.servers[0].address)))
     return made
 
 

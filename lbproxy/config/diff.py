@@ -78,7 +78,7 @@ class ProxyPlan:
         for server in self.servers_removed:
             yield f"{self.name}: server {_label(server)} removed"
         for each in self.servers_retuned:
-            for setting in _settings(each.old, each.new):
+            for setting in _settings(each.old, each.new, skip=("good",)):
                 yield f"{self.name}: server {_label(each.new)} {setting}"
         for setting in self.settings:
             yield f"{self.name}: {setting}"

@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
-from typing import get_args, get_origin
+from typing import cast, get_args, get_origin
 
 from lbproxy.config import rules
 from lbproxy.config.model import DEFAULT_CONTROL, Address, Config, Record, ServerConfig
@@ -93,6 +93,21 @@ def loads(text: str, file: str) -> Config:
     if isinstance(found, ConfigError):
         raise found
     return found
+
+
+def servers(text: str, file: str) -> tuple[ServerConfig, ...]:
+    """Read `text` as a list of servers, which may be empty; `file` is what errors call it. Raises ConfigError."""
+    report = Report(file)
+    found: object = ()
+    try:
+        root = parse(text, report) if text.strip() else None
+        if root is not None:
+            found = _Walk(report).value(tuple[ServerConfig, ...], root, "")
+    except EnoughError:
+        pass
+    if not report.clean:
+        raise report.error()
+    return cast("tuple[ServerConfig, ...]", found)
 
 
 def control_of(path: str) -> str | None:
@@ -205,7 +220,7 @@ class _Walk:
             node = Items(node.line, (node,))  # a single address needs no list
         if not isinstance(node, Items):
             return self._bad(node, path, "must be a list", got=True)
-        if not node.items:
+        if not node.items and hint is not ServerConfig:  # of which the rules know whether there must be one
             return self._bad(node, path, "must have at least one entry")
         values = []
         for index, each in enumerate(node.items):

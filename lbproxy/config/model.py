@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from lbproxy.record import dataclass
 
@@ -62,6 +62,8 @@ class Literally:
 
 _NAME = r"[A-Za-z0-9_\[][A-Za-z0-9_.:\[\]-]{0,252}"
 _PATH = Text("a path")
+_GLOB = r"(/[^\x00-\x1f\x7f/*?\[\]]+)*/[^\x00-\x1f\x7f/]+"
+_SRV = r"_[A-Za-z0-9-]{1,62}\._(tcp|udp)(\.[A-Za-z0-9-]{1,63})+\.?|[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[1-9][0-9]{0,4}"
 
 Listen = Annotated[Address, Literally()]
 Path = Annotated[str, _PATH]
@@ -84,9 +86,34 @@ class ServerConfig:
     down: bool = False
     """Gets no new connections, as after `lbproxy drain`."""
 
+    source: ClassVar[str] = "config"
+    """Who names it."""
+    good: ClassVar[bool] = True
+    """Whether it is used before its checks have said so."""
+
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", str(self.address))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSource:
+    """The API servers that Kubernetes itself knows of."""
+
+    kubeconfig: Path
+    """Says with what certificate or token to watch the EndpointSlices of the service `kubernetes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServersFrom:
+    """Where more servers are found. An answer without servers, or none, takes no server away."""
+
+    file: Annotated[str, Text("an absolute path, with * only in the name of the file", _GLOB)] | None = None
+    """Files, each a list as `servers` is; with * and ? several, such as /etc/lbproxy/servers.d/*.yaml."""
+    dns: Annotated[str, Text("HOST:PORT, or the name of SRV records such as _https._tcp.example", _SRV)] | None = None
+    """A name and a port, each address of which is a server, or the name of SRV records; asked every 30 s."""
+    kubernetes: KubernetesSource | None = None
+    """The API servers that Kubernetes itself knows of, watched through this proxy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +177,10 @@ class ProxyConfig:
 
     listen: tuple[Listen, ...]
     """IP addresses with ports to accept on."""
-    servers: tuple[ServerConfig, ...]
-    """Who gets the connections."""
+    servers: tuple[ServerConfig, ...] = ()
+    """Who gets the connections; none are needed where servers_from finds some."""
+    servers_from: ServersFrom | None = None
+    """Where more servers are found, beside those in `servers`."""
     balance: Literal["least_conn"] = "least_conn"
     """How a server is chosen: the one with the fewest connections for its weight."""
     connect_timeout: Annotated[float, Duration(0.01, 60)] = 1.0
@@ -230,5 +259,16 @@ class Config:
     """What is logged and how."""
 
 
-Record = ServerConfig | Keepalive | Rebalance | HealthConfig | ProxyConfig | Admin | Log | Config
+Record = (
+    ServerConfig
+    | KubernetesSource
+    | ServersFrom
+    | Keepalive
+    | Rebalance
+    | HealthConfig
+    | ProxyConfig
+    | Admin
+    | Log
+    | Config
+)
 """What stands for a mapping of the file whose keys are known."""

@@ -63,12 +63,22 @@ def _overlap(one: Address, other: Address) -> bool:
 def files(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the place and the name of every file that `config` asks for."""
     for name, proxy in config.proxies.items():
+        if proxy.servers_from is not None and (kubernetes := proxy.servers_from.kubernetes) is not None:
+            yield f"{under('proxies', name)}.servers_from.kubernetes.kubeconfig", kubernetes.kubeconfig
         for key in _FILES:
             if proxy.health is not None and (file := getattr(proxy.health, key)):
                 yield f"{under('proxies', name)}.health.{key}", file
 
 
 def _servers(proxy: ProxyConfig, place: str, report: Report) -> None:
+    found = proxy.servers_from
+    if found is None and not proxy.servers and not report.faulty(f"{place}.servers"):
+        given = report.given(f"{place}.servers")
+        report.add(f"{place}.servers", "must have at least one entry" if given else "is missing")
+    keys = ("file", "dns", "kubernetes")
+    faulty = any(report.faulty(f"{place}.servers_from.{key}") for key in keys)
+    if found is not None and not faulty and not any(getattr(found, key) for key in keys):
+        report.add(f"{place}.servers_from", "must have at least one of file, dns and kubernetes")
     first: dict[str, int] = {}
     for index, server in enumerate(proxy.servers):
         where = item(f"{place}.servers", index)
@@ -82,17 +92,25 @@ def _servers(proxy: ProxyConfig, place: str, report: Report) -> None:
 
 
 def _loops(config: Config, report: Report) -> None:
-    """Report every server that is the proxy that would dial it, or another one that leads back there."""
+    """Report every server that `loops` finds."""
+    for name, index, why in loops(config):
+        report.add(item(f"{under('proxies', name)}.servers", index), why)
+
+
+def loops(config: Config) -> Iterator[tuple[str, int, str]]:
+    """Yield every server that is the proxy that would dial it, or another one that leads back there.
+
+    That is the name of the proxy, which of its servers, and why it is one.
+    """
     holders = {address: name for name, proxy in config.proxies.items() for address in proxy.listen}
     for name, proxy in config.proxies.items():
         for index, server in enumerate(proxy.servers):
-            where = item(f"{under('proxies', name)}.servers", index)
             for address in _ends(server.address) if server is not None else ():
                 if address in proxy.listen:
-                    report.add(where, f"{server.address} is this proxy itself, which listens on {address}")
+                    yield name, index, f"{server.address} is this proxy itself, which listens on {address}"
                     break
                 if address in holders and name in _behind(config, holders, holders[address]):
-                    report.add(where, f"{server.address} is {holders[address]}, whose servers lead back to this proxy")
+                    yield name, index, f"{server.address} is {holders[address]}, whose servers lead back to this proxy"
                     break
 
 

@@ -15,7 +15,18 @@ from itertools import pairwise
 from typing import get_args, get_origin
 
 from lbproxy.config import model
-from lbproxy.config.model import Address, Config, Duration, Literally, Record, ServerConfig, Text, Whole
+from lbproxy.config.model import (
+    Address,
+    Config,
+    Duration,
+    Literally,
+    ProxyConfig,
+    Record,
+    ServerConfig,
+    ServersFrom,
+    Text,
+    Whole,
+)
 from lbproxy.config.scalars import DURATION, constraint, members, required, write
 
 Schema = dict[str, object]
@@ -60,11 +71,16 @@ def _record(cls: type) -> Schema:
     for each in fields(cls):
         description = {"description": descriptions()[cls.__name__, each.name]}
         keys[each.name] = description | _value(hints[each.name]) | description  # first, and instead of the value's own
-        if each.default is not MISSING and each.default is not None and each.default != "":
+        if each.default is not MISSING and each.default not in (None, "", ()):
             keys[each.name]["default"] = _plain(each.default)
         elif each.default is MISSING and each.default_factory is MISSING:
             needed.append(each.name)
     found: Schema = {"description": cls.__doc__, "type": "object", "properties": keys, "additionalProperties": False}
+    if cls is ProxyConfig:
+        some: Schema = {"properties": {"servers": {"minItems": 1}}, "required": ["servers"]}
+        found["anyOf"] = [some, {"required": ["servers_from"]}]
+    if cls is ServersFrom:
+        found["minProperties"] = 1
     return {**found, "required": needed} if needed else found
 
 
@@ -72,8 +88,10 @@ def _value(hint: object) -> Schema:
     hint = required(hint)
     if get_origin(hint) is tuple:
         one = _value(get_args(hint)[0])
-        many = {"type": "array", "items": one, "minItems": 1}
-        return many if get_args(hint)[0] is ServerConfig else {"anyOf": [one, {**many, "uniqueItems": True}]}
+        many: Schema = {"type": "array", "items": one}
+        if get_args(hint)[0] is ServerConfig:
+            return many
+        return {"anyOf": [one, {**many, "minItems": 1, "uniqueItems": True}]}
     if get_origin(hint) is Mapping:
         name, each = get_args(hint)
         return {

@@ -28,6 +28,7 @@ from lbproxy.process.absent import Patience
 from lbproxy.process.access import Access
 from lbproxy.process.commands import commands
 from lbproxy.process.dataplane import DataPlane
+from lbproxy.process.following import Following
 from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
@@ -55,6 +56,7 @@ class Daemon:
         config: Config,
         file: str,
         plane: DataPlane,
+        following: Following,
         notifier: Notifier,
         *,
         content: bytes | None,
@@ -67,8 +69,8 @@ class Daemon:
         `error` says why `config` is an older one than that of `content`, `patience` what a start waits for.
         """
         self._plane = plane
-        self._tasks = Tasks()
-        self._life = Life()
+        self._following = following
+        self._tasks, self._life = Tasks(), Life()
         self._notifier = notifier
         self._reloader = Reloader(file, config, self._apply, content, error)
         self._access = Access(control or config.control, partial(commands, self), self, self._tasks)
@@ -136,6 +138,8 @@ class Daemon:
         self._life.hear(Event.STARTED)
         self._tasks.forever(self._tick, "tick")
         self._tasks.forever(partial(self._reloader.watch, self.reload), "watch")
+        follow = self._following.follow
+        self._tasks.forever(partial(follow, self._tasks, self._plane, self._life, self._reloader), "follow")
         gc.collect()
         gc.freeze()  # what is alive now lives to the end: the collector need not look at it again and again
         gc.enable()
@@ -278,7 +282,7 @@ class Daemon:
             remember(self._notifier, content)
 
     async def _apply(self, config: Config, content: bytes) -> list[str]:
-        lines = await self._plane.apply(config)
+        lines = await self._plane.apply(self._following.merged(config))
         self._remember(content)
         old = self._reloader.config
         if config.log != old.log:
@@ -291,6 +295,6 @@ class Daemon:
         await self._access.move_admin(self._reloader.config)
 
     def _summary(self) -> str:
-        proxies = self._reloader.config.proxies.values()
+        proxies = self._following.merged(self._reloader.config).proxies.values()
         listens = ", ".join(str(at) for proxy in proxies for at in proxy.listen if at not in self._plane.absent)
         return f"listening on {listens or 'nothing yet'} for {sum(len(proxy.servers) for proxy in proxies)} servers"

@@ -27,6 +27,7 @@ from lbproxy.process.absent import Patience
 from lbproxy.process.app import App
 from lbproxy.process.daemon import Daemon
 from lbproxy.process.dataplane import DataPlane
+from lbproxy.process.following import Following, place
 from lbproxy.process.systemd import Notifier, listen_fds
 from lbproxy.record import dataclass
 
@@ -120,24 +121,26 @@ class _Start:
         Raises LbproxyError if there is something to do `otherwise`.
         """
         logs.setup(config.log)
+        following = Following(place(self.control or config.control))
+        found = following.merged(config)
         workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
 
         def daemon(plane: DataPlane) -> Daemon:
             return Daemon(
-                config, self.file, plane, self.notifier, content=self.reading.content, control=self.control,
+                config, self.file, plane, following, self.notifier, content=self.reading.content, control=self.control,
                 error=error, patience=self._patience(otherwise),
             )  # fmt: skip
 
         if workers == 1:
             with closing(Poller(asyncio.get_running_loop())) as poller:
-                app = App(config, poller, self.inherited, self.notifier if self.notifier.keeps else None)
+                app = App(found, poller, self.inherited, self.notifier if self.notifier.keeps else None)
                 return await daemon(app).run(self.takeover, otherwise=otherwise)
         from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
 
         drop([*self.inherited.rested, *self.inherited.kept])  # several processes cannot go on with what one has left
         for number in self.inherited.queues:
             self.notifier.forget(queue_name(number))
-        return await daemon(Supervisor(config, workers, self.inherited.listeners)).run(self.takeover)
+        return await daemon(Supervisor(found, workers, self.inherited.listeners)).run(self.takeover)
 
     def _patience(self, otherwise: bool) -> Patience:
         """Under systemd, which would only start it again, it always waits itself, and serves meanwhile."""

@@ -27,6 +27,8 @@ NO_FIGURES: Final = frozenset(
         "since_seconds",
         "weight",
         "backup",
+        "source",
+        "held_back",
         "max_conns",
         "max_connections",
         "checked_seconds_ago",

@@ -151,7 +151,9 @@ class Backend:
         if transition.new is not transition.old and transition.old is not State.UNCHECKED:
             server.counts.transitions += 1
         if transition.said is State.UP:
-            server.recovered_at = server.health.checked.recovered_at
+            checked = server.health.checked
+            server.recovered_at = checked.since if server.unproved else checked.recovered_at
+            server.unproved = False
         try:
             self.on_transition(server, transition)
         except Exception:

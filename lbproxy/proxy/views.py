@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from lbproxy.balance.counts import Counts
 from lbproxy.balance.group import Group
+from lbproxy.balance.server import Server
 from lbproxy.config.model import Address
 from lbproxy.net import sockets as socks
 from lbproxy.proxy.backend import Backend
@@ -55,6 +56,8 @@ def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
         weight=settings.weight,
         max_conns=settings.max_conns,
         backup=settings.backup,
+        source=settings.source,
+        held_back=all(map(_unproved, group.members)),
         connections=counts.connections,
         connections_total=counts.connections_total,
         connect_failures=dict(counts.failures),
@@ -73,6 +76,10 @@ def _server_view(group: Group, live: tuple[int, int], now: float) -> ServerView:
         replays_total=counts.replays,
         cuts=dict(counts.cuts),
     )
+
+
+def _unproved(server: Server) -> bool:
+    return server.unproved
 
 
 def connection_views(backend: Backend, sessions: Sessions, now: float) -> Iterator[ConnectionView]:

@@ -77,6 +77,7 @@ def _server_json(server: ServerView) -> ServerStatus:
         "cuts": dict(server.cuts),
         "checked_seconds_ago": _rounded(server.checked_seconds_ago),
         "check_took_seconds": _rounded(server.check_took_seconds),
+        "source": server.source,
     }
 
 

@@ -11,7 +11,10 @@ from typing import TypedDict
 
 
 class ServerStatus(TypedDict):
-    """One server of one proxy. `reason` says in words why its `state` is what it is, `since_seconds` for how long."""
+    """One server of one proxy. `reason` says in words why its `state` is what it is, `since_seconds` for how long.
+
+    `source` is who names it: config, file, dns or kubernetes.
+    """
 
     address: str
     state: str
@@ -31,6 +34,7 @@ class ServerStatus(TypedDict):
     cuts: Mapping[str, int]
     checked_seconds_ago: float | None
     check_took_seconds: float | None
+    source: str
 
 
 class ProxyStatus(TypedDict):

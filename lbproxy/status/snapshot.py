@@ -27,6 +27,10 @@ class ServerView:
     max_conns: int
     """0 = no limit."""
     backup: bool
+    source: str = "config"
+    """Who names it: config, file, dns, kubernetes."""
+    held_back: bool = False
+    """Whether it was found and is not used before its first good check."""
     connections: int
     connections_total: int
     connect_failures: Mapping[str, int]
@@ -155,4 +159,4 @@ def bereft(snapshot: Snapshot, server: str) -> list[str]:
 
 
 def _taking(server: ServerView) -> bool:
-    return server.state in (State.UP, State.UNCHECKED)
+    return server.state in (State.UP, State.UNCHECKED) and not server.held_back

@@ -132,6 +132,8 @@ def server_rows(proxy: ProxyStatus) -> list[list[str]]:
     rows = [["SERVER", "STATE", "FOR", "WEIGHT", "CONNS", "TOTAL", "FAILURES", "IN", "OUT", "REASON"]]
     for name, server in proxy["servers"].items():
         label = name if name == server["address"] else f"{name} ({server['address']})"
+        if (source := server.get("source", "config")) != "config":  # of before the last upgrade none says it
+            label += f" from {source}"
         rows.append(
             [
                 f"{label} backup" if server["backup"] else label,

@@ -22,6 +22,7 @@ NEEDED = """uvloop, ssl, yaml, array, bisect, dataclasses, fcntl, hashlib, impor
 """What lbproxy imports itself before its ports listen; whatever these import in turn is theirs."""
 LATER = {
     *("arguments", "change", "look", "whereabouts", "check", "demo"),
+    *("sources.found", "sources.kept", "sources.kubernetes", "sources.dns", "sources.files"),
     *("checks.checker", "checks.probe", "process.supervisor", "process.worker", "proxy.proxy_protocol"),
     *(
         f"status.{name}"

@@ -44,17 +44,22 @@ ALLOWED: dict[str, set[str]] = {
         "proxy.backend", "net.closing", "net.contract", "net.reasons", "net.sockets", "balance", "config.model",
         "errors", "tasks", "threads", "warnonce",
     },
+    # who else there is
+    "sources": {
+        "checks.answer", "checks.resolve", "checks.stream", "balance.group", "balance.server", "net.sockets",
+        "config", "errors", "threads",
+    },
     # live connections to a successor
     "handover": {"proxy", "relay", "net", "balance.group", "balance.server", "config.model", "errors", "warnonce"},
     # the process around it
     "process": {
-        "handover", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "form", "tasks",
-        "threads", "warnonce",
+        "handover", "sources", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "form",
+        "tasks", "threads", "warnonce",
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
     "importer": {"config", "errors"},
-    "check": {"checks.answer", "status.control", "config", "errors"},
+    "check": {"checks.answer", "sources.kubeconfig", "status.control", "config", "errors"},
     "arguments": {"config.model", "config.scalars"},
     "whereabouts": {"config", "errors"},
     "look": {"errors", "status", "whereabouts"},
@@ -68,12 +73,13 @@ THIRD_PARTY: dict[str, set[str]] = {
     "prometheus_client": {"status.exposition"},
     "watchfiles": {"process.watch"},
     "crossplane": {"importer.nginx.file"},
-    "h11": {"status.http", "checks.probe"},
+    "h11": {"status.http", "checks.probe", "sources.api", "sources.kubernetes"},
     "uvloop": {"process.start", "process.worker", "net.syscalls"},
 }
 
 PURE = ("warnonce", "balance", "checks.answer", "config.model", "config.diff", "relay.duplex", "net.timers",
-        "proxy.clienthello", "proxy.phases", "proxy.proxy_protocol")  # fmt: skip
+        "proxy.clienthello", "proxy.phases", "proxy.proxy_protocol", "sources.found", "sources.slices",
+        "sources.srv")  # fmt: skip
 """Decisions: the time is an argument and nothing is touched."""
 IMPURE = {"asyncio", "socket", "time", "logging", "os", "select"}
 

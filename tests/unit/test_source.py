@@ -19,6 +19,8 @@ UNTESTED = {
     "errors": "values without behaviour; every test of a refusal reads their texts",
     "importer": "test_convert, test_nginx and test_haproxy read whole files through all of it",
     "process.dataplane": "a protocol",
+    "config.found": "values; test_found of sources merges them",
+    "sources.api": "test_kubernetes has it answered by all kinds of servers",
     "change": "test_cli carries out each of them",
     "process.commands": "test_cli asks for each of them",
     "config.model": "values; test_load reads every key of it",

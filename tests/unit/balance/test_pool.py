@@ -21,6 +21,7 @@ from lbproxy.balance.pool import Pool, rules_of
 from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
+from lbproxy.config.found import FoundServer
 from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 
 POOL = Path(__file__).parents[3] / "lbproxy" / "balance" / "pool.py"
@@ -418,3 +419,34 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
+
+
+def found(name: str, *, good: bool = False) -> FoundServer:
+    """Return the configuration of a server that was found."""
+    return FoundServer(address=Address(f"{name}.test", 6443), name=name, source="dns", good=good)
+
+
+def test_a_found_server_is_not_picked_before_its_first_good_check() -> None:
+    """Not even with nobody else: who names servers may be wrong about all of them."""
+    pool = pool_of(found("a"), health=HealthConfig())
+    server = member(pool, "a")
+    assert pool.pick(0.0) is None
+    assert not server.usable()
+    assert server.state()[:2] == (State.UNCHECKED, "found, and not used before its first good check")
+    for _ in range(3):
+        server.health.observe(DOWN, 1.0)
+    assert pool.pick(2.0) is None
+
+
+def test_a_found_server_that_has_been_good_is_like_any_other() -> None:
+    """Before this process, by what is on disk; or where there are no checks, which could never say it."""
+    assert pool_of(found("a", good=True), health=HealthConfig()).pick(0.0)
+    assert pool_of(found("a")).pick(0.0)
+
+
+def test_a_found_server_is_used_once_the_file_names_it_or_checks_are_taken_away() -> None:
+    """Then there is nothing more to wait for."""
+    for settings in (settings_of("a", health=HealthConfig()), settings_of(found("a"))):
+        pool = pool_of(found("a"), health=HealthConfig())
+        pool.reconcile(settings, "node", 0.0)
+        assert pool.pick(0.0)

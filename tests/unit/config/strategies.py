@@ -78,7 +78,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def records(draw: st.DrawFn, /, cls: Any, **given: st.SearchStrategy[Any]) -> Any:
     """Draw a dataclass of the model; of the keys that are not in `given`, up to four are not the default."""
-    others = [f.name for f in fields(cls) if f.default not in (MISSING, None, "") and f.name not in given]
+    others = [f.name for f in fields(cls) if f.default not in (MISSING, None, "", ()) and f.name not in given]
     chosen = draw(st.lists(st.sampled_from(others), max_size=4, unique=True))
     keys = {name: values(members(cls)[name]) for name in chosen} | given
     return cls(**{name: draw(each) for name, each in keys.items()})

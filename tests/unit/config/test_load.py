@@ -267,7 +267,7 @@ def test_a_damaged_file_gives_a_configuration_or_problems(data: bytes, damages: 
         assert len(str(found).splitlines()) == len(found.problems)
     else:
         assert found.proxies
-        assert all(proxy.listen and proxy.servers for proxy in found.proxies.values())
+        assert all(proxy.listen and (proxy.servers or proxy.servers_from) for proxy in found.proxies.values())
 
 
 @settings(max_examples=50)

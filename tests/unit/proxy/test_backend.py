@@ -11,6 +11,7 @@ import pytest
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.evidence import HELLO_REFUSED
 from lbproxy.balance.group import MISSED
+from lbproxy.balance.health import Rules
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
 from lbproxy.config.model import HealthConfig
@@ -98,6 +99,16 @@ def test_slow_start_counts_from_the_recovery(scene: Scene) -> None:
         scene.backend.observe(server, CHECKED_UP, now)
     assert server.health.state is UP
     assert 3.0 <= server.recovered_at <= 6.0
+
+
+def test_a_found_server_is_admitted_gradually_from_its_first_good_check(scene: Scene) -> None:
+    """It has no connections yet, so that least connections would send it those of all nodes at once."""
+    server = scene.servers[0]
+    server.unproved = True
+    server.health.rules = Rules(interval=5.0)
+    scene.backend.uncheck(server, 1.0)
+    scene.backend.observe(server, CHECKED_UP, 3.0)
+    assert (server.unproved, server.recovered_at) == (False, 3.0)
 
 
 def test_without_checks_what_they_said_is_forgotten_and_what_traffic_said_is_not(scene: Scene) -> None:
