@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("reload", change.reload, "read the configuration again; show what changed, or why it was refused", takes_json)
     add("status", look.status, "show proxies and servers, their state and why", arguments.takes_wait)
     add("conns", look.conns, "show the open connections", arguments.takes_sort)
-    text = "show what has happened since it began: servers, reloads, drains, upgrades"
+    text = "show what has happened lately: servers, reloads, drains, upgrades"
     add("events", look.events, text, takes_json)
     add("drain", change.drain, "take a server out of rotation", takes_server, arguments.takes_force)
     add("ready", change.ready, "put a drained server back", takes_server)

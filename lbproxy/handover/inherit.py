@@ -43,6 +43,8 @@ class Inherited:
     """Numbers of those in the fd store."""
     config: str = ""
     """The text of the configuration that was in force."""
+    events: int = -1
+    """The descriptor of the file with what has happened, -1 for none."""
 
 
 def address_of(sock: SocketType) -> Address:
@@ -66,6 +68,8 @@ def from_fds(named: Mapping[str, list[int]]) -> Inherited:
             elif name == keeper.CONFIG:
                 inherited.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
                 os.close(fd)
+            elif name == keeper.EVENTS:
+                inherited.events = fd
             elif name.startswith(f"{keeper.QUEUE}-"):
                 queues[int(name.rpartition("-")[2])] = socket.socket(fileno=fd)
             else:

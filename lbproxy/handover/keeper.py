@@ -1,8 +1,8 @@
 """Has live connections held by systemd, so that they outlive this process however it ends.
 
-In the fd store are: the listening sockets, the configuration in force, the marks (`marks`), and the receiving end of a
-queue (`fdqueue`) in which every connection that has lived KEEP_AFTER rides. Short connections never get there. When the
-process is killed, the next one finds all of it among its descriptors and goes on.
+In the fd store are: the listening sockets, the configuration in force, what has happened, the marks (`marks`), and the
+receiving end of a queue (`fdqueue`) in which every connection that has lived KEEP_AFTER rides. Short connections never
+get there. When the process is killed, the next one finds all of it among its descriptors and goes on.
 
 A connection that has ended cannot be taken out of the queue, so it is shut down for everybody (`Link.shared`), and when
 the dead outnumber the living, or the queue is full, the living move to a new one.
@@ -64,6 +64,7 @@ QUEUE: Final = "carrier"
 """What the names of queues begin with; as all of these, known to every version."""
 LISTENER: Final = "listener"
 CONFIG: Final = "config"
+EVENTS: Final = "events"
 
 
 class FdStore(Protocol):
@@ -86,6 +87,16 @@ def remember(store: FdStore, content: bytes) -> None:
     store.forget(CONFIG)
     store.store(CONFIG, [fd])
     os.close(fd)
+
+
+def events_file(store: FdStore) -> int:
+    """Return the descriptor of a new file for what happens, which a successor is given; -1 if there can be none."""
+    try:
+        fd = memfd(EVENTS, b"")
+    except OSError:
+        return -1
+    store.store(EVENTS, [fd])
+    return fd
 
 
 class Keeper:

@@ -42,7 +42,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The old process: every connection comes in the queue (`fdqueue`) that rides along."""
+    """The old process: every connection comes in the queue (`fdqueue`) that rides along.
+
+    So does, behind it, the file with what has happened, if there is one; versions before 1.0 neither send nor read it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Takeover:
     def _take(self, fds: list[int]) -> None:
         if not fds:
             raise HandoverError("a handover message has lost descriptors (raise LimitNOFILE)")
+        self.inherited.events = fds[1] if len(fds) > 1 else -1
         with socket.socket(fileno=fds[0]) as channel:
             self.inherited.rested, self.inherited.state, wrong = receive(channel, until_closed=True)
         if wrong:

@@ -58,6 +58,8 @@ class Surroundings:
     """Takes that back."""
     gone: Callable[[], None]
     """Called when there is no way back."""
+    events: int = -1
+    """The descriptor of the file with what has happened, -1 for none."""
 
 
 async def hand_over(custody: Custody, around: Surroundings) -> Handed:
@@ -76,7 +78,7 @@ async def hand_over(custody: Custody, around: Surroundings) -> Handed:
         undo.callback(custody.thaw)
         parcels = custody.freeze()
         begin(Step.SEND)
-        await successor.send(parcels, custody.state())
+        await successor.send(parcels, custody.state(), around.events)
         begin(Step.RELEASE)
         undo.push_async_callback(around.reclaim)
         await around.release()
@@ -134,11 +136,12 @@ class Successor:
         self.pid = ready.pid or self.pid
         return ready.version
 
-    async def send(self, parcels: list[Parcel], state: ProcessState) -> None:
-        """Send it every connection. Raises HandoverError if it does not take them."""
+    async def send(self, parcels: list[Parcel], state: ProcessState, events: int = -1) -> None:
+        """Send it every connection, and the file with the events. Raises HandoverError if it does not take them."""
         queue = FdQueue()
         queue.sender.settimeout(_TAKE)
-        socket.send_fds(self._ours, [encode(Connections())], [queue.receiver.fileno()])
+        fds = [queue.receiver.fileno(), *([events] if events >= 0 else [])]
+        socket.send_fds(self._ours, [encode(Connections())], fds)
         queue.receiver.close()
         complete = queue.send(parcels) and queue.send_state(state)
         queue.sender.close()

@@ -19,7 +19,6 @@ from lbproxy import form
 from lbproxy.config.model import Config
 from lbproxy.errors import ControlError, HandoverError, LbproxyError, YieldError
 from lbproxy.handover.custody import Custody
-from lbproxy.handover.keeper import remember
 from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
 from lbproxy.handover.upgrade import ALONE, UNTOLD, Handed, Surroundings, hand_over
@@ -29,6 +28,7 @@ from lbproxy.process.access import Access
 from lbproxy.process.commands import commands
 from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.following import Following
+from lbproxy.process.legacy import Legacy
 from lbproxy.process.phases import Event, Life, OutOfTurnError, Phase
 from lbproxy.process.reload import Reloader, ReloadResult
 from lbproxy.process.systemd import Notifier
@@ -46,10 +46,7 @@ _STOP_MARGIN = 5.0  # seconds beyond shutdown_timeout after which systemd may ta
 
 
 class Daemon:
-    """Owns what surrounds the plane: signals, control socket, admin endpoint, reloads, systemd.
-
-    It is also what the admin endpoint reads its snapshots from.
-    """
+    """Owns what surrounds the plane, as above; the admin endpoint reads its snapshots from it."""
 
     def __init__(
         self,
@@ -58,6 +55,7 @@ class Daemon:
         plane: DataPlane,
         following: Following,
         notifier: Notifier,
+        legacy: Legacy,
         *,
         content: bytes | None,
         control: str | None = None,
@@ -72,6 +70,7 @@ class Daemon:
         self._following = following
         self._tasks, self._life = Tasks(), Life()
         self._notifier = notifier
+        self._legacy = legacy
         self._reloader = Reloader(file, config, self._apply, content, error)
         self._access = Access(control or config.control, partial(commands, self), self, self._tasks)
         self._patience = patience
@@ -134,7 +133,8 @@ class Daemon:
     async def _started(self) -> None:
         await self._move_admin()
         if self._reloader.content is not None and self._reloader.view.last_reload_successful:
-            self._remember(self._reloader.content)
+            self._legacy.configuration(self._reloader.content)
+        self._legacy.go_on()
         self._life.hear(Event.STARTED)
         self._tasks.forever(self._tick, "tick")
         self._tasks.forever(partial(self._reloader.watch, self.reload), "watch")
@@ -159,6 +159,7 @@ class Daemon:
         await self._life.idle()
         if self._life.phase is Phase.GONE:
             begin(Step.LEAVE)
+            logs.leave_events()
         else:
             await self._stop_plane()
             self._life.hear(Event.OVER)
@@ -187,11 +188,9 @@ class Daemon:
     async def snapshot(self) -> Snapshot:
         """Return the state of the whole process."""
         plane = await self._plane.snapshot()
-        failures = Counter(plane.task_failures)
-        failures.update(self._tasks.failures)
-        return replace(
-            plane, config=self._reloader.view, loop_lag_seconds=max(self._lags), task_failures=dict(failures)
-        )
+        failed = Counter(plane.task_failures)
+        failed.update(self._tasks.failures)
+        return replace(plane, config=self._reloader.view, loop_lag_seconds=max(self._lags), task_failures=dict(failed))
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections."""
@@ -255,6 +254,7 @@ class Daemon:
             release=self._access.release_admin,
             reclaim=self._move_admin,
             gone=partial(self._life.hear, Event.HANDED),
+            events=self._legacy.events,
         )
 
     def _custody(self) -> Custody:
@@ -277,13 +277,9 @@ class Daemon:
             if self._life.phase is Phase.SERVING:
                 await self._access.look()
 
-    def _remember(self, content: bytes) -> None:
-        if self._notifier.keeps:
-            remember(self._notifier, content)
-
     async def _apply(self, config: Config, content: bytes) -> list[str]:
         lines = await self._plane.apply(self._following.merged(config))
-        self._remember(content)
+        self._legacy.configuration(content)
         old = self._reloader.config
         if config.log != old.log:
             logs.setup(config.log)

@@ -82,6 +82,19 @@ def events() -> list[Event]:
     return _events.all()
 
 
+def keep_events(fd: int) -> None:
+    """Go on with the events in the file `fd`, and keep them there."""
+    try:
+        _events.keep_in(fd)
+    except OSError as error:
+        log.warning("what happens cannot be kept for the next process: %s", error.strerror)
+
+
+def leave_events() -> None:
+    """Keep no more events: the next process does."""
+    _events.leave()
+
+
 def finish() -> None:
     """Have the last lines written, within a moment; for an end that runs no exit handlers."""
     _stderr().close(_LAST_WORDS)

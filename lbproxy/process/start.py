@@ -28,6 +28,7 @@ from lbproxy.process.app import App
 from lbproxy.process.daemon import Daemon
 from lbproxy.process.dataplane import DataPlane
 from lbproxy.process.following import Following, place
+from lbproxy.process.legacy import Legacy
 from lbproxy.process.systemd import Notifier, listen_fds
 from lbproxy.record import dataclass
 
@@ -125,10 +126,12 @@ class _Start:
         found = following.merged(config)
         workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
 
+        legacy = Legacy(self.notifier, self.inherited)
+
         def daemon(plane: DataPlane) -> Daemon:
             return Daemon(
-                config, self.file, plane, following, self.notifier, content=self.reading.content, control=self.control,
-                error=error, patience=self._patience(otherwise),
+                config, self.file, plane, following, self.notifier, legacy, content=self.reading.content,
+                control=self.control, error=error, patience=self._patience(otherwise),
             )  # fmt: skip
 
         if workers == 1:

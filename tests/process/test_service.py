@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 
@@ -109,6 +110,33 @@ def test_the_members_of_a_group_may_look_and_nothing_else(streams: Numbered) -> 
         service.systemctl("start")
         assert agent("status")[0] == 1
         assert service.status()["proxies"]
+
+
+def test_what_has_happened_is_told_after_a_restart_an_upgrade_and_a_crash(streams: Numbered) -> None:
+    """Who asks what happened at 03:12 asks after whatever has happened since; a stop is an end."""
+
+    def events() -> list[str]:
+        return [each["msg"] for each in json.loads(service.lbproxy("events", "--json").stdout)]
+
+    with Service(one_proxy([streams.address, "127.0.0.2:1"])) as service:
+        service.lbproxy("drain", "127.0.0.2:1")
+        service.lbproxy("ready", "127.0.0.2:1")
+        said = events()[-1]
+        starts = 1
+        for change in ("restart", "upgrade", "upgrade", "KILL", "restart"):
+            if change == "restart":
+                service.systemctl("restart")
+            elif change == "upgrade":
+                service.lbproxy("upgrade")
+            else:
+                service.kill(change)
+            starts += 1
+            found = events()
+            assert [each for each in found if each == said] == [said], change
+            assert len([each for each in found if "listening on" in each]) == starts, (change, found)
+        service.systemctl("stop")
+        service.systemctl("start")
+        assert said not in events()
 
 
 @pytest.mark.parametrize("number", ["KILL", "STOP"])

@@ -116,7 +116,21 @@ def test_everything_is_taken_over_and_served_at_the_word_to_go(old: Old) -> None
     assert old.done == ["prepared", "serves 2"]
     ready = Ready(__version__, os.getpid())
     assert (decode(old.sock.recv(4096), Ready), decode(old.sock.recv(4096), Have)) == (ready, Have())
+    assert old.takeover.inherited.events == -1
     assert (old.takeover.inherited.state, old.takeover.inherited.queues) == ({"drained": ["m1"], "carrier": 4}, [4])
+
+
+def test_the_file_of_events_comes_with_the_connections(old: Old) -> None:
+    """Behind the queue: who does not know of it takes the first descriptor alone."""
+    file, theirs = os.pipe()
+    queue = FdQueue()
+    old.say(Connections(), queue.receiver.fileno(), file)
+    queue.close()
+    old.say(Go())
+    old.run()
+    assert os.path.sameopenfile(old.takeover.inherited.events, file)
+    for fd in (file, theirs, old.takeover.inherited.events):
+        os.close(fd)
 
 
 @pytest.mark.parametrize("said", [0, 1])
