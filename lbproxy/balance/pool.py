@@ -71,14 +71,15 @@ class Pool:
         self._stale = True  # the two around this, for which groups have others by now
         self._ring: list[Server] = []
         self._ring_of: object = None
-        self._node_id = node_id
+        self.node_id = node_id
+        """Seeds the order of equals, and the times of checks."""
         self.reconcile(settings, node_id, now)
 
     def reconcile(self, settings: ProxyConfig, node_id: str, now: float) -> tuple[list[Group], list[Group]]:
         """Go over to new settings: returns the groups added and the ones removed. Those that stay keep everything."""
         rules = rules_of(settings)
         self._slow_start = settings.slow_start
-        self._node_id = node_id
+        self.node_id = node_id
         kept = {group.key: group for group in self.groups}
         added: list[Group] = []
         self.groups = []
@@ -110,10 +111,10 @@ class Pool:
         """Put the members of all groups in order, once after any number of changes: it takes time with the number."""
         self._stale = False
         self._members = [server for group in self.groups for server in group.members]
-        ring_of = (self._node_id, [(server.key, server.place, server.weight) for server in self._members])
+        ring_of = (self.node_id, [(server.key, server.place, server.weight) for server in self._members])
         if ring_of != self._ring_of:
             self._ring_of = ring_of
-            self._ring = ring(self._members, self._node_id)
+            self._ring = ring(self._members, self.node_id)
 
     def find(self, name: str) -> Group | None:
         """Return what is configured under that name or address."""

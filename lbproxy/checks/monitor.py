@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from lbproxy.checks.checker import Checker
     from lbproxy.checks.probe import Probe
+    from lbproxy.checks.schedule import Schedule
     from lbproxy.checks.secure import Secure
 
 
@@ -116,10 +117,13 @@ class Monitor:
             await asyncio.sleep(0)
             from lbproxy.checks.checker import Checker  # only now that connections move: h11 takes its time
             from lbproxy.checks.probe import Probe
+            from lbproxy.checks.schedule import Schedule
 
             # Made here, to be tried again: a certificate that was there once may be missing at a restart.
             probe = Probe(health, str(server.settings.address), self._backend.check_preface)
-            self._checkers[server] = checker = Checker(health, probe, endpoint, partial(self._observe, server, probe))
+            schedule = Schedule(health.interval, f"{self._backend.pool.node_id} {server.label}")
+            checker = Checker(schedule, probe, endpoint, partial(self._observe, server, probe, schedule))
+            self._checkers[server] = checker
             await checker.run()
 
         self._checks[server] = self._tasks.forever(run, "check", server.label)
@@ -130,12 +134,12 @@ class Monitor:
         if task is not None:
             task.cancel()
 
-    def _observe(self, server: Server, probe: Probe, result: CheckResult, took: float) -> bool:
+    def _observe(self, server: Server, probe: Probe, schedule: Schedule, result: CheckResult, took: float) -> int:
         now = monotonic()
         server.counts.checked(result.kind, now, took)
         server.certificate_expires = probe.certificate_expires
         self._backend.observe(server, result, now)
-        return server.health.checked.unsettled
+        return schedule.pace(server)
 
     def hurry(self, server: Server) -> None:
         """Called when traffic has just failed at `server`: look again, at both."""

@@ -1,11 +1,10 @@
-"""When a server is asked: the arithmetic by itself, and the loop with real probes of real ports at short intervals."""
+"""How a server is asked on and on, with real probes of real ports at short intervals."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import random
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -13,14 +12,13 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
-from lbproxy.checks.checker import Checker, hurried, jittered
+from lbproxy.checks.checker import Checker
 from lbproxy.checks.probe import Probe
+from lbproxy.checks.schedule import DOUBTED, USUAL, Schedule
 from lbproxy.config.model import HealthConfig
 from tests.support.wait import FACTOR
 
@@ -31,43 +29,22 @@ REFUSED = CheckResult(State.DOWN, "connection refused", "refused")
 NEVER = 3600.0
 
 
-@given(st.floats(0.1, NEVER), st.integers())
-def test_the_interval_varies_by_a_tenth(interval: float, seed: int) -> None:
-    """So that many nodes spread out, and none drifts."""
-    delay = jittered(interval, random.Random(seed))
-    assert 0.9 * interval <= delay <= 1.1 * interval
-
-
-def test_the_interval_varies_about_its_middle() -> None:
-    """On average it is the configured one."""
-    rng = random.Random(1)
-    delays = [jittered(5.0, rng) for _ in range(2000)]
-    assert 4.9 < sum(delays) / len(delays) < 5.1
-    assert min(delays) < 4.6
-    assert max(delays) > 5.4
-
-
-@pytest.mark.parametrize(("interval", "expected"), [(NEVER, 1.0), (5.0, 1.0), (1.0, 1.0), (0.3, 0.3)])
-def test_a_hurried_check_comes_after_a_second_or_the_interval(interval: float, expected: float) -> None:
-    """Whichever is shorter."""
-    assert hurried(interval) == expected
-
-
 class Run:
     """A checker at work on ports of this machine; `results` and `times` grow."""
 
     def __init__(self, health: HealthConfig, endpoint: Endpoint) -> None:
         self.results: list[CheckResult] = []
         self.times: list[float] = []
-        self.unsettled = False
-        self.checker = Checker(health, Probe(health, "m1.example:6443"), endpoint, self._observe)
+        self.pace = USUAL
+        schedule = Schedule(health.interval, "")
+        self.checker = Checker(schedule, Probe(health, "m1.example:6443"), endpoint, self._observe)
         self._heard = asyncio.Event()
 
-    def _observe(self, result: CheckResult, _took: float) -> bool:
+    def _observe(self, result: CheckResult, _took: float) -> int:
         self.results.append(result)
         self.times.append(asyncio.get_running_loop().time())
         self._heard.set()
-        return self.unsettled
+        return self.pace
 
     async def heard(self, count: int) -> None:
         """Wait until there are `count` results."""
@@ -123,13 +100,13 @@ def test_checks_go_on_for_ever_and_follow_the_server() -> None:
     uvloop.run(main())
 
 
-def test_the_first_check_comes_at_once_and_the_next_soon_while_unsettled() -> None:
+def test_the_first_check_comes_at_once_and_the_next_soon_while_in_doubt() -> None:
     """With an interval of an hour neither waits for it."""
 
     async def main() -> None:
         with port() as number:
             run = Run(HealthConfig(type="tcp", interval=NEVER), at(number))
-            run.unsettled = True
+            run.pace = DOUBTED
             async with running(run):
                 await run.heard(2)
 
@@ -168,7 +145,7 @@ def test_hurries_without_end_do_not_ask_more_often_than_allowed() -> None:
 
 
 def test_now_and_then_the_connection_is_a_fresh_one() -> None:
-    """A kept one still works when the port is closed to others: every sixth is new, and every one in a hurry."""
+    """A kept one still works when the port is closed to others: so every twelfth is new, and every one in doubt."""
 
     async def main() -> None:
         accepted = 0
@@ -184,11 +161,11 @@ def test_now_and_then_the_connection_is_a_fresh_one() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         run = Run(often("http"), at(server.sockets[0].getsockname()[1]))
         async with running(run):
-            await run.heard(12)
-            assert accepted == 2
-            run.unsettled = True
-            await run.heard(16)
-            assert accepted >= 4
+            await run.heard(24)
+            assert 2 <= accepted <= 3
+            run.pace = DOUBTED
+            await run.heard(28)
+            assert accepted >= 5
         server.close()
         await server.wait_closed()
 
