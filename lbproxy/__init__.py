@@ -16,10 +16,10 @@ The rooms, in the order to read them; the docstring of each names what is in it:
 - `importer/`  `lbproxy import`
 
 and what belongs to none of them: `cli` (the command line, with its `arguments`, `look` and `change`: the commands that
-show and that change something, and `whereabouts`: which daemon is meant), `check` (a file, judged as the service will),
-`errors` (what is raised), `tasks` (the one owner of asyncio tasks), `threads` (what cannot be asked without waiting),
-`warnonce` (a complaint that is made once), `record` (values with named fields) and `form` (whether this is the compiled
-form).
+show and that change something, `whereabouts`: which daemon is meant, and `completion`: what a shell completes), `check`
+(a file, judged as the service will), `errors` (what is raised), `tasks` (the one owner of asyncio tasks), `threads`
+(what cannot be asked without waiting), `warnonce` (a complaint that is made once), `record` (values with named fields)
+and `form` (whether this is the compiled form).
 
 One connection's life is told by `proxy.session`, `proxy.search` and `relay.link`, in this order. ARCHITECTURE.md has
 the picture, and why things are as they are.

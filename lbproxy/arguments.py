@@ -14,6 +14,10 @@ from lbproxy.config.scalars import read
 SORT_KEYS: Final = ("age", "idle", "in", "out", "client", "server", "process")
 """What `lbproxy conns` can be sorted by."""
 
+COMMAND: Final = "COMMAND"
+SERVER: Final = "SERVER"
+"""What stands for a command's and for a server's name in the help."""
+SHELLS: Final = ("bash", "zsh", "fish")
 _NO_COMMAND = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
 
@@ -109,7 +113,19 @@ def takes_force(command: argparse.ArgumentParser) -> None:
 def takes_server(command: argparse.ArgumentParser) -> None:
     """Take the name of a server."""
     takes_json(command)
-    command.add_argument("server", metavar="SERVER", help="name of the server")
+    command.add_argument("server", metavar=SERVER, help="name of the server")
+
+
+def takes_command(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy help` does."""
+    command.add_argument("command", metavar=COMMAND, nargs="?", help="what to tell of, in place of all")
+
+
+def takes_shell(command: argparse.ArgumentParser) -> None:
+    """Take what `lbproxy completion` does."""
+    command.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}")
+    help_line = "print what may follow this command line, one a line, in place of the script, which asks for it"
+    command.add_argument("line", metavar="LINE", nargs="?", help=help_line)
 
 
 def takes_dry_run(command: argparse.ArgumentParser) -> None:

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = arguments.Parser(prog="lbproxy", parents=[options], allow_abbrev=False, description=_WHAT, epilog=_STATUS)
     version = "show version, form and Python"
     parser.add_argument("--version", action=arguments.Version, show=_version, help=f"{version}, and exit")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar=arguments.COMMAND, required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str, *takes: Callable[[Parser], None]) -> Parser:
         command = commands.add_parser(name, parents=[options], allow_abbrev=False, help=text, description=text)
@@ -117,7 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "close quiet connections of servers that have too many, once"
     add("rebalance", change.rebalance, text, arguments.takes_dry_run)
     add("version", _version, version)
-    add("help", _help, "show this, or how a command is used").add_argument("command", metavar="COMMAND", nargs="?")
+    add("help", _help, "show this, or how a command is used", arguments.takes_command)
+    add("completion", _completion, "print what has a shell complete commands and servers", arguments.takes_shell)
     add("demo", _demo, "three small backends and the proxy on free loopback ports, to see it work")
     return parser
 
@@ -185,6 +186,17 @@ def _import(args: argparse.Namespace) -> int:
 
 def _help(args: argparse.Namespace) -> int:
     _parser().parse_args([args.command, "--help"] if args.command else ["--help"])  # which exits
+    return OK
+
+
+def _completion(args: argparse.Namespace) -> int:
+    from lbproxy import completion
+
+    if args.line is None:
+        print(completion.SCRIPTS[args.shell], end="")
+        return OK
+    for word, text in completion.following(_parser(), args.line, completion.names_of_servers):
+        print(word if args.shell == "bash" else f"{word}\t{text}")
     return OK
 
 

@@ -22,8 +22,33 @@ the configuration, see
 .I /run/lbproxy/control.sock
 where the daemon is asked; $LBPROXY_CONTROL and --control name another
 .TP
+.I /run/lbproxy\\-status/control.sock
+where the members of the group lbproxy\\-status ask for status, conns and events
+.TP
 .I /usr/share/doc/lbproxy
 README.md, CHANGELOG.md, examples/
+"""
+_ENVIRONMENT = """\
+.TP
+.B LBPROXY_CONTROL
+the control socket of the daemon, as with \\-\\-control
+.TP
+.B NO_COLOR
+if it is not empty, nothing is coloured
+.TP
+.B COLUMNS
+how wide what is shown may be, in place of the terminal's width
+"""
+_EXAMPLES = """\
+.TP
+.B lbproxy status \\-\\-wait 30s \\-\\-servers 2
+waits until two servers of each proxy are checked and up
+.TP
+.B lbproxy drain master1 && lbproxy conns \\-\\-watch
+takes a server out of rotation, and shows its connections go
+.TP
+.B lbproxy completion bash > /etc/bash_completion.d/lbproxy
+has bash complete commands and servers, where no package has seen to that
 """
 
 
@@ -43,8 +68,10 @@ def commands() -> Iterator[str]:
             yield f".SS lbproxy {name}{_positionals(each)}"
             yield _escape(_capital(each.description or "") + ".")
             yield from _actions(each, known)
+    yield from _section("ENVIRONMENT", _ENVIRONMENT)
     yield from _section("FILES", _FILES)
     yield from _section("EXIT STATUS", _escape(str(parser.epilog).partition(": ")[2]))
+    yield from _section("EXAMPLES", _EXAMPLES)
     yield from _section("SEE ALSO", ".BR lbproxy.yaml (5),\n.BR systemctl (1)")
 
 
@@ -112,7 +139,7 @@ def _kind(value: dict[str, Any]) -> str:
         case "object":
             return ""
         case _:
-            return _pattern(value["pattern"])
+            return _pattern(value.get("pattern", ""))
 
 
 def _pattern(pattern: str) -> str:
@@ -139,11 +166,13 @@ def _actions(parser: argparse.ArgumentParser, known: set[str] | None = None) -> 
             continue
         name = ", ".join(action.option_strings) or str(action.metavar)
         value = f" {action.metavar}" if action.option_strings and action.metavar else ""
-        yield f".TP\n.B {_escape(name)}{value}\n{_escape(action.help)}"
+        which = f": {', '.join(map(str, action.choices))}" if action.choices and action.option_strings else ""
+        yield f".TP\n.B {_escape(name)}{value}\n{_escape(action.help)}{_escape(which)}"
 
 
 def _positionals(parser: argparse.ArgumentParser) -> str:
-    return "".join(f" {action.metavar or action.dest}" for action in parser._actions if not action.option_strings)
+    places = [action for action in parser._actions if not action.option_strings]
+    return "".join(f" [{action.metavar}]" if action.nargs == "?" else f" {action.metavar}" for action in places)
 
 
 def _head(name: str, section: int, version: str) -> str:

@@ -27,6 +27,11 @@ from lbproxy.cli import main
 sys.exit(main())
 """
 _UNITS: Final = ("lbproxy.service", "lbproxy.socket", "lbproxy.slice")
+_COMPLETIONS: Final = {
+    "bash": ("bash-completion/completions/lbproxy",),
+    "zsh": ("zsh/vendor-completions/_lbproxy", "zsh/site-functions/_lbproxy"),
+    "fish": ("fish/vendor_completions.d/lbproxy.fish",),
+}
 _PRESET: Final = "enable lbproxy.service\ndisable lbproxy.socket\n"
 
 
@@ -43,6 +48,7 @@ def make(python: Path, wheel: Path) -> Path:
     _write(root / "usr/bin/lbproxy", _COMMAND.format(interpreter=python, tree=TREE), 0o755)
     _system(root)
     _documents(python, root, packages)
+    _completions(python, root, packages)
     return root
 
 
@@ -116,6 +122,15 @@ def _documents(python: Path, root: Path, packages: Path) -> None:
         target = root / "usr/share/man" / f"man{page[-1]}" / f"{page}.gz"
         target.parent.mkdir(parents=True)
         target.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _completions(python: Path, root: Path, packages: Path) -> None:
+    """Put the shells' scripts where each of them looks: Debian's zsh, and EL's, in places of their own."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lbproxy.cli import main; main()"
+    for shell, places in _COMPLETIONS.items():
+        script = run(python, "-I", "-c", code, packages, "completion", shell)
+        for place in places:
+            _write(root / "usr/share" / place, script)
 
 
 def _copy(source: Path, target: Path, mode: int = 0o644) -> None:

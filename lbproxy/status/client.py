@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 
 from lbproxy.errors import ControlError, NoDaemonError
-from lbproxy.status.onlookers import GROUP
+from lbproxy.status.onlookers import also
 
 TIMEOUT = 30.0
 """Seconds to wait for the daemon; a reload may have to wait for another one."""
@@ -26,8 +26,7 @@ def call(path: str, command: str, arguments: Mapping[str, object]) -> dict[str, 
         raise NoDaemonError(f"{path}: no daemon is running there") from None
     except PermissionError:
         raise ControlError(
-            f"{path}: permission denied: only the user that the daemon runs as, and root, may ask it; "
-            f"members of {GROUP} may look (status, conns, events)"
+            f"{path}: permission denied: only the user that the daemon runs as, and root, may ask it{also(path)}"
         ) from None
     except ConnectionError:
         answer = b""  # what had come by then is not an answer

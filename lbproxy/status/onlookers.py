@@ -12,8 +12,6 @@ import stat
 from typing import Final
 
 MODE: Final = 0o660
-GROUP: Final = "lbproxy-status"
-"""Who may look, as systemd/lbproxy.sysusers has it."""
 
 
 def beside(control: str) -> str:
@@ -31,6 +29,12 @@ def offered(control: str) -> str | None:
         return None
     ours = found.st_uid in (0, os.geteuid()) and not found.st_mode & stat.S_IWOTH
     return path if ours and found.st_mode & stat.S_ISGID else None
+
+
+def also(control: str) -> str:
+    """Return in words who else may ask for what, where there is a place for it."""
+    there = os.path.isdir(os.path.dirname(beside(control)))
+    return "; members of lbproxy-status may look (status, conns, events)" if there else ""
 
 
 def for_looking(control: str) -> str:

@@ -18,8 +18,10 @@ PACKAGES = {
     "curl": "curl",
     "etcd": "etcd-server",
     "etcdctl": "etcd-client",
+    "fish": "fish",
     "haproxy": "haproxy",
     "ip": "iproute2",
+    "man": "man-db",
     "mount": "mount",
     "nft": "nftables",
     "nginx": "nginx",
@@ -33,6 +35,7 @@ PACKAGES = {
     "rpm": "rpm",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
+    "zsh": "zsh",
 }
 """The Debian package that brings each program (.ci/packages lists them all); nginx-stream is nginx' stream module."""
 

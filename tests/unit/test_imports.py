@@ -62,9 +62,13 @@ ALLOWED: dict[str, set[str]] = {
     "check": {"checks.answer", "sources.kubeconfig", "status.control", "config", "errors"},
     "arguments": {"config.model", "config.scalars"},
     "whereabouts": {"config", "errors"},
+    "completion": {"arguments", "errors", "status.commands", "status.onlookers", "whereabouts"},
     "look": {"errors", "status", "whereabouts"},
     "change": {"arguments", "status", "whereabouts"},
-    "cli": {"arguments", "check", "look", "change", "process.start", "demo", "importer", "config", "errors", "form"},
+    "cli": {
+        "arguments", "check", "look", "change", "completion", "process.start", "demo", "importer", "config", "errors",
+        "form",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
 
