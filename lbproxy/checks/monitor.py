@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -44,6 +44,12 @@ async def rehearse(config: Config) -> list[Secure]:
                 if proxy.servers:
                     secure.check_name(name_for(proxy.health, str(proxy.servers[0].address)))
     return made
+
+
+def reread(certificates: Iterable[Secure]) -> list[str]:
+    """Return a line about what of their files has been read again since the last call, or none."""
+    files = sorted({file for secure in certificates for file in secure.news()})
+    return [f"certificate files have changed and were read again: {', '.join(files)}"] if files else []
 
 
 class Monitor:

@@ -45,6 +45,10 @@ class Secure:
         self._looked = monotonic()
         self._looking = False
         self._warning = WarnOnce()
+        self._stamps: list[Stamp] = []
+        self._differ: set[str] = set()
+        """Files that have changed and could not be used yet, alone or with each other."""
+        self._news: set[str] = set()
         self._read()
 
     @classmethod
@@ -92,9 +96,15 @@ class Secure:
         except OSError:  # or the timeout; it goes on looking
             pass
 
+    def news(self) -> list[str]:
+        """Return the files that have been read again, since they differ, after the last call."""
+        news, self._news = self._news, set()
+        return sorted(news)
+
     def _look_again(self) -> None:
         try:
-            self._look()
+            if changed := self._look():
+                log.info("certificate files have changed and were read again: %s", ", ".join(changed))
         except LbproxyError as error:
             if self._warning.news(str(error)):
                 log.warning("certificate files have changed and cannot be used, what was read before stays: %s", error)
@@ -102,10 +112,16 @@ class Secure:
             self._looked = monotonic()
             self._looking = False
 
-    def _look(self) -> None:
-        if self._unusable or list(map(_stamp, self._files)) != self._stamps:
-            self._read()
-            log.info("certificate files have changed and were read again: %s", ", ".join(self._files))
+    def _look(self) -> list[str]:
+        """Read the files again if any differ; returns those that do. Raises LbproxyError if they cannot be used."""
+        stamps = list(map(_stamp, self._files))
+        if not self._unusable and stamps == self._stamps:
+            return []
+        self._differ |= {file for file, old, new in zip(self._files, self._stamps, stamps, strict=True) if old != new}
+        self._read()
+        changed, self._differ = self._differ, set()
+        self._news |= changed
+        return sorted(changed)
 
     def _read(self) -> None:
         self._stamps = list(map(_stamp, self._files))

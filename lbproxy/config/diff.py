@@ -6,7 +6,7 @@ of proxies, servers and addresses means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from lbproxy.config.model import Address, Config, ProxyConfig, Record, ServerConfig
@@ -101,13 +101,13 @@ class Plan:
         """Whether anything changes."""
         return bool(self.proxies or self.moved or self.settings or self.restart_needed)
 
-    def lines(self) -> list[str]:
-        """Return every change in words, a line each, or the one line `no change`."""
+    def lines(self, besides: Iterable[str] = ()) -> list[str]:
+        """Return every change in words, a line each, and what has changed `besides`; or the one line `no change`."""
         lines = [line for proxy in self.proxies for line in proxy.lines()]
         lines += [f"{move.target}: listen {move.address} taken over from {move.source}" for move in self.moved]
         lines += map(str, self.settings)
         lines += [f"{setting} takes effect at the next restart" for setting in self.restart_needed]
-        return lines or ["no change"]
+        return [*lines, *besides] or ["no change"]
 
 
 def diff(old: Config, new: Config) -> Plan:

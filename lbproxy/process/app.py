@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from lbproxy import __version__, form
 from lbproxy.balance.group import Group
-from lbproxy.checks.monitor import Monitor, rehearse
+from lbproxy.checks.monitor import Monitor, rehearse, reread
 from lbproxy.checks.resolve import Known, known_endpoints
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
@@ -134,7 +134,7 @@ class App:
         self._config = config
         if plan:
             self._generation += 1
-        return [*plan.lines(), *absent]
+        return [*plan.lines(besides=reread(self._certificates)), *absent]
 
     def _bind(self, config: Config, patience: Patience = Patience.NONE) -> list[str]:
         """Have a socket for every address; returns what cannot be had yet. Raises BindError, with nothing bound."""

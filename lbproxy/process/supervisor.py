@@ -15,9 +15,9 @@ from dataclasses import replace
 from functools import partial, reduce
 from socket import SocketType
 from time import monotonic
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from lbproxy.checks.monitor import rehearse
+from lbproxy.checks.monitor import rehearse, reread
 from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
@@ -29,6 +29,9 @@ from lbproxy.process.worker import PATIENCE, WorkerProcess
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 from lbproxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from lbproxy.checks.secure import Secure
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +57,12 @@ class Supervisor:
         self._drained: set[str] = set()
         self._manning: list[asyncio.Task[None]] = []
         self.handover = None
+        self._certificates: list[Secure] = []  # what was read, to be told from what is read at the next reload
 
     async def prepare(self, *, patience: Patience = Patience.NONE, rehearsed: bool = False) -> None:
         """Bind every listen address. Raises LbproxyError, with nothing left bound."""
         try:
-            await rehearse(self._config)
+            self._certificates = await rehearse(self._config)
         except LbproxyError:  # the checks try again, and say so
             if not rehearsed:
                 raise
@@ -117,7 +121,7 @@ class Supervisor:
     async def apply(self, config: Config) -> list[str]:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
-        await rehearse(config)
+        self._certificates = await rehearse(config)
         opened, absent = self._absent.bind(listens(config), self._listeners)
         self._config = config
         if plan:
@@ -129,7 +133,7 @@ class Supervisor:
         await self._ask(list, "apply", config, listeners=opened)
         for sock in closed:
             sock.close()
-        return [*plan.lines(), *absent]
+        return [*plan.lines(besides=reread(self._certificates)), *absent]
 
     async def _arrived(self, bound: dict[Address, SocketType]) -> None:
         self._listeners |= bound

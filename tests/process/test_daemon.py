@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certs import Certs
 from tests.support.clients import connect, receive_all, receive_line
 from tests.support.daemon import Daemon, one_proxy
 from tests.support.need import need
@@ -81,6 +82,21 @@ def test_a_taken_admin_port_does_not_stop_the_proxy(server: Echo) -> None:
             port = free_port()
             daemon.reload({**config, "admin": {"listen": f"127.0.0.1:{port}"}})
             until(lambda: healthz(port) == b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_says_which_certificates_it_has_read_again(
+    server: Echo, certs: Certs, tmp_path: Path, workers: int
+) -> None:
+    """Whoever has rotated them and reloads wants to know that they are in force; what is as it was is no change."""
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(certs.ca.read_bytes())
+    health = {"type": "https", "ca_file": str(ca), "cert_file": str(certs.client), "key_file": str(certs.client)}
+    with Daemon({**one_proxy([server], health=health), "workers": workers}) as daemon:
+        assert daemon.call("reload")["lines"] == ["no change"]
+        ca.write_bytes(certs.ca.read_bytes() + b"\n")
+        assert daemon.call("reload")["lines"] == [f"certificate files have changed and were read again: {ca}"]
+        assert daemon.call("reload")["lines"] == ["no change"]
 
 
 def healthz(port: int) -> bytes:

@@ -71,6 +71,35 @@ def test_what_cannot_be_used_is_told_once_until_it_is_read_again(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+def test_what_was_read_again_is_told_once_and_names_the_files_that_differ(certs: Certs, tmp_path: Path) -> None:
+    """Whoever has renewed a certificate is told whether it is in force; also where a check was there first."""
+    pem, ca = tmp_path / "client.pem", tmp_path / "ca.crt"
+    pem.write_bytes(certs.client.read_bytes())
+    ca.write_bytes(certs.ca.read_bytes())
+    health = HealthConfig(ca_file=str(ca), cert_file=str(pem), key_file=str(pem))
+
+    async def main() -> None:
+        secure = await Secure.prepare(health)
+        assert secure.news() == []
+        pem.write_text("half a certif")
+        with pytest.raises(LbproxyError):
+            await Secure.prepare(health)
+        assert secure.news() == []
+        ca.write_bytes(certs.ca.read_bytes() + b"\n")
+        with pytest.raises(LbproxyError):
+            await Secure.prepare(health)
+        pem.write_bytes(certs.client.read_bytes() + b"\n\n")
+        await Secure.prepare(health)
+        assert secure.news() == sorted([str(ca), str(pem)])
+        assert secure.news() == []
+        pem.write_bytes(certs.client.read_bytes())
+        secure._look_again()
+        await Secure.prepare(health)
+        assert secure.news() == [str(pem)]
+
+    asyncio.run(main())
+
+
 def test_files_that_hang_hold_up_no_check(health: HealthConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """They lie on a mount whose server has gone: what was read before stays, and nobody looks again meanwhile."""
     answers = threading.Event()

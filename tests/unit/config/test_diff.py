@@ -28,6 +28,7 @@ def test_nothing_changed_is_said() -> None:
     """So that a reload always prints a line."""
     assert diff(BASE, BASE) == NOTHING
     assert NOTHING.lines() == ["no change"]
+    assert NOTHING.lines(["certificates"]) == ["certificates"]
 
 
 def test_a_server_comes() -> None:
