@@ -193,6 +193,20 @@ def test_the_rpm_does_as_the_deb(packages: Packages, streams: Numbered) -> None:
         assert box.run("test", "-e", "/usr/lib/lbproxy", check=False).returncode == 1
 
 
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_a_package_has_man_pages_and_completions_where_they_are_looked_for(packages: Packages, kind: str) -> None:
+    """And the place for the socket of those who may only look."""
+    need("rpm")
+    command = ["dpkg-deb", "--contents"] if kind == "deb" else ["rpm", "-qpl"]
+    done = subprocess.run([*command, packages.file(kind)], capture_output=True, text=True, check=True)
+    listed = {"/" + line.rpartition(" ")[2].lstrip("./") for line in done.stdout.splitlines()}
+    share = (
+        "man/man1/lbproxy.1.gz", "man/man5/lbproxy.yaml.5.gz", "bash-completion/completions/lbproxy",
+        "zsh/vendor-completions/_lbproxy", "zsh/site-functions/_lbproxy", "fish/vendor_completions.d/lbproxy.fish",
+    )  # fmt: skip
+    assert {"/usr/lib/tmpfiles.d/lbproxy.conf", *(f"/usr/share/{name}" for name in share)} <= listed
+
+
 def test_the_rpm_owns_only_what_is_its_own(packages: Packages) -> None:
     """A directory of the system in its list would be a conflict with the package that it belongs to."""
     need("rpm")
@@ -201,7 +215,7 @@ def test_the_rpm_owns_only_what_is_its_own(packages: Packages) -> None:
     ).stdout.split("\n")
     system = {"", "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr/lib/systemd", "/usr/lib/systemd/system", "/usr/share",
               "/usr/share/doc", "/usr/share/man", "/usr/share/man/man1", "/usr/lib/sysusers.d",
-              "/usr/lib/tmpfiles.d"}  # fmt: skip
+              "/usr/lib/tmpfiles.d", "/usr/share/bash-completion", "/usr/share/zsh", "/usr/share/fish"}  # fmt: skip
     assert not system & set(filter(None, listed))
 
 
