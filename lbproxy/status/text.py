@@ -70,7 +70,7 @@ def conns_text(connections: list[Connection], owners: list[str] | None = None, s
         ]
         for c, owner in zip(connections, owners, strict=True)
     )
-    return "\n".join(table(rows, screen.width, spare=("PROXY", "IDLE"))) + "\n"
+    return "\n".join(table(rows, screen.width, below="SERVER", spare=("PROXY", "IDLE"))) + "\n"
 
 
 def events_text(events: list[Event], screen: Screen = _USUAL) -> str:

@@ -162,6 +162,15 @@ def test_conns_name_the_process_where_it_is_known() -> None:
     assert "kubelet" not in unknown
 
 
+def test_conns_stay_in_line_where_the_names_of_servers_are_long() -> None:
+    """They go below; what is compared, ages and sizes, stands in columns."""
+    name = "master1.cluster.example:6443"
+    text = conns_text([conn_json(replace(CONNECTION, server=name))] * 2, ["kubelet[812]", ""], Screen(80))
+    heads, one, below, two, _ = text.splitlines()
+    assert below.strip() == name
+    assert [line.rindex(word) for line, word in ((heads, "OUT"), (one, "MiB"), (two, "MiB"))] == [len(heads) - 3] * 3
+
+
 def test_events_have_a_line_each() -> None:
     """Whatever a message holds it is one line, and a terminal's escapes do nothing."""
     event: Event = {"ts": "2026-11-27T03:12:00.123Z", "level": "warning", "logger": "proxy", "msg": "m2 is down\x1b[2J"}
