@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.need import need
 from tests.support.node import ASIDE, MANIFEST, Node
 from tests.support.packages import Packages
 from tests.support.playbooks import Playbooks
@@ -35,9 +36,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(tmp_path_factory.mktemp("packages"))
 
 
-def package(packages: Packages, version: str = "") -> dict[str, str]:
+def package(packages: Packages, version: str = "", kind: str = "deb") -> dict[str, str]:
     """Return the variables for a package."""
-    file = packages.file("deb", version)
+    file = packages.file(kind, version)
     checksum = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     return {"lbproxy_package": str(file), "lbproxy_package_checksum": checksum}
 
@@ -244,4 +245,41 @@ def test_another_version_or_configuration_costs_no_connection(packages: Packages
         streams.progress()
         visits = streams.stop_visits()
         assert (visits.refused, visits.cut) == (0, 0)
+        assert streams.finish().intact == 20
+
+
+ROCKY = 'ID="rocky"\nID_LIKE="rhel centos fedora"\nNAME="Rocky Linux"\nVERSION_ID="9.4"\n'
+
+
+def test_a_node_of_the_el_family_has_its_rpm_installed_by_dnf(packages: Packages, tmp_path: Path) -> None:
+    """Not tried here is EL itself: the node is this distribution, and says of itself that it is another.
+
+    Ansible's facts, its module, dnf and rpm are real; what the package depends on, a package without files provides.
+    """
+    need("rpm", "python3-dnf")
+    with Numbered(list(MASTERS.values())) as streams, Node(packages, list(MASTERS.values()), streams.port) as node:
+        node.run("rpm", "--install", packages.machine())
+        node.run("touch", "/usr/bin/dnf")  # by which Ansible tells dnf from its successor
+        node.run("rm", "/etc/os-release")
+        node.write("/etc/os-release", ROCKY)
+        node.write("/etc/redhat-release", "Rocky Linux release 9.4 (Blue Onyx)\n")
+        books = inventory(tmp_path, {"node1": node})
+        settings = {"kube_apiserver_port": streams.port, "lbproxy_proxy_settings": {"health": HEALTH}}
+        first = {**settings, **package(packages, kind="rpm")}
+        newer = {**settings, **package(packages, "9.9.9", "rpm")}
+
+        assert books.play("rollout", "--check", "--diff", **first).changed["node1"] > 0
+        assert not node.there("/usr/bin/lbproxy")
+        assert books.play("rollout", **first).changed["node1"] > 0
+        assert node.run("rpm", "-q", "--queryformat=%{version}", "lbproxy").stdout == packages.version
+        assert node.run("dpkg", "--status", "lbproxy", check=False).returncode == 1
+        assert node.active() == "active enabled"
+        assert books.play("rollout", **first).changed["node1"] == 0
+
+        streams.open(node.port, steady=20)
+        for variables, version in ((newer, "9.9.9"), (first, packages.version)):
+            assert books.play("rollout", **variables).changed["node1"] > 0
+            assert node.status()["version"] == version
+            streams.progress()
+        assert node.show("NRestarts") == "0"
         assert streams.finish().intact == 20

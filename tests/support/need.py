@@ -31,6 +31,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "prlimit": "util-linux",
     "python3-apt": "python3-apt",
+    "python3-dnf": "python3-dnf",
     "setpriv": "util-linux",
     "rpm": "rpm",
     "systemd-analyze": "systemd",
@@ -40,7 +41,11 @@ PACKAGES = {
 """The Debian package that brings each program (.ci/packages lists them all); nginx-stream is nginx' stream module."""
 
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-_FILES = {"nginx-stream": STREAM_MODULE, "python3-apt": Path("/usr/lib/python3/dist-packages/apt")}
+_FILES = {
+    "nginx-stream": STREAM_MODULE,
+    "python3-apt": Path("/usr/lib/python3/dist-packages/apt"),
+    "python3-dnf": Path("/usr/lib/python3/dist-packages/dnf"),
+}
 """What is no program."""
 ANSIBLE = Path(sys.prefix, "ansible/bin")
 """Where `make test` installs Ansible, apart from what lbproxy itself needs."""

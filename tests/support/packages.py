@@ -24,6 +24,7 @@ _PYTHON = Path(ROOT or "/", "usr/bin/python3").resolve().name
 _TAG = _PYTHON.replace("python", "py")
 _STAGED = _SOURCES / f"build/packaging/{_TAG}-root"
 _VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+_MACHINE = ("Name: machine", "Version: 1", "Release: 1", "Summary: This machine", "License: none", "BuildArch: noarch")
 
 
 def _lacks(what: str) -> NoReturn:
@@ -68,6 +69,24 @@ class Packages:
         made = subprocess.run(command, cwd=_SOURCES, capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
         return f"/srv/packages/{Path(made.stdout.strip()).name}"
+
+    def machine(self) -> str:
+        """Return the path inside of a box of a package that provides what the .rpm needs, and has nothing in it.
+
+        rpm knows nothing of what dpkg has installed.
+        """
+        asked = subprocess.run(["rpm", "-qpR", self.file("rpm")], capture_output=True, text=True, check=True).stdout
+        provides = [f"Provides: {each}" for each in asked.splitlines() if not each.startswith("rpmlib(")]
+        spec = self.directory / "machine.spec"
+        spec.write_text("\n".join([*_MACHINE, *provides, "%description", "What dpkg has.", "%files", ""]))
+        command = [
+            "rpmbuild",
+            "-bb",
+            f"--define=_topdir {self.directory}/rpmbuild",
+            f"--define=_rpmdir {self.directory}",
+        ]
+        subprocess.run([*command, spec], capture_output=True, check=True)
+        return "/srv/packages/noarch/machine-1-1.noarch.rpm"
 
     @staticmethod
     def _find(root: Path) -> str:
