@@ -1,8 +1,8 @@
-"""What is measured: each proxy with one worker and the settings kubespray gives it, in front of the same servers.
+"""What is measured: each proxy with the settings kubespray gives it, in front of the same servers.
 
-Left out everywhere: the health endpoint on port 8081 and HAProxy's checks of the servers (they speak TLS, the
-load's servers do not). HAProxy's limits of 4000 connections in all and 1000 a server are raised so that the held
-connections fit. Envoy, which kubespray does not have, gets k0s' settings.
+Each has one worker, or as many as are asked for. Left out everywhere: the health endpoint on port 8081 and HAProxy's
+checks of the servers (they speak TLS, the load's servers do not). HAProxy's limits of 4000 connections in all and 1000
+a server are raised so that the held connections fit. Envoy, which kubespray does not have, gets k0s' settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FORM = "compiled" if COMPILED else "pure Python"
 
 _NGINX = """\
 {module}error_log stderr notice; pid nginx.pid; user root;
-worker_processes 1;
+worker_processes {workers};
 worker_shutdown_timeout 10s;
 events {{ multi_accept on; use epoll; worker_connections 16384; }}
 stream {{
@@ -40,7 +40,7 @@ _NGINX_BLOCK = """\
 _HAPROXY = """\
 global
     maxconn 9000
-    nbthread 1
+    nbthread {workers}
     log 127.0.0.1 local0
 defaults
     log global
@@ -102,27 +102,27 @@ _Fronts = tuple[tuple[str, int, tuple[int, ...]], ...]
 """Per port to listen on: a name, the port, the ports of the servers."""
 
 
-def _nginx(directory: Path, fronts: _Fronts) -> list[str]:
+def _nginx(directory: Path, fronts: _Fronts, workers: int) -> list[str]:
     module = NGINX_MODULES / "ngx_stream_module.so"
     blocks = "".join(
         _NGINX_BLOCK.format(name=name, port=port, servers=" ".join(f"server 127.0.0.1:{s};" for s in behind))
         for name, port, behind in fronts
     )
     load = f"load_module {module};\n" if module.exists() else ""
-    (directory / "nginx.conf").write_text(_NGINX.format(module=load, blocks=blocks))
+    (directory / "nginx.conf").write_text(_NGINX.format(module=load, blocks=blocks, workers=workers))
     return ["nginx", "-p", str(directory), "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
 
 
-def _haproxy(directory: Path, fronts: _Fronts) -> list[str]:
+def _haproxy(directory: Path, fronts: _Fronts, workers: int) -> list[str]:
     blocks = "".join(
         _HAPROXY_BLOCK.format(name=name, port=port, servers="\n".join(f"    server m{s} 127.0.0.1:{s}" for s in behind))
         for name, port, behind in fronts
     )
-    (directory / "haproxy.cfg").write_text(_HAPROXY + blocks)
+    (directory / "haproxy.cfg").write_text(_HAPROXY.format(workers=workers) + blocks)
     return ["haproxy", "-q", "-db", "-f", "haproxy.cfg"]
 
 
-def _envoy(directory: Path, fronts: _Fronts) -> list[str]:
+def _envoy(directory: Path, fronts: _Fronts, workers: int) -> list[str]:
     text = "static_resources:\n  listeners:\n"
     text += "".join(_ENVOY_LISTENER.format(name=name, port=port) for name, port, _ in fronts)
     text += "  clusters:\n" + "".join(
@@ -130,12 +130,12 @@ def _envoy(directory: Path, fronts: _Fronts) -> list[str]:
         for name, _, behind in fronts
     )
     (directory / "envoy.yaml").write_text(text)
-    quiet = ["--log-level", "error", "--disable-hot-restart", "--concurrency", "1"]
+    quiet = ["--log-level", "error", "--disable-hot-restart", "--concurrency", str(workers)]
     return [envoy_binary() or "envoy", *quiet, "-c", "envoy.yaml"]
 
 
-def _lbproxy(directory: Path, fronts: _Fronts) -> list[str]:
-    text = f"control: {directory}/control.sock\nwatch: false\nshutdown_timeout: 1s\nproxies:\n"
+def _lbproxy(directory: Path, fronts: _Fronts, workers: int) -> list[str]:
+    text = f"control: {directory}/control.sock\nworkers: {workers}\nwatch: false\nshutdown_timeout: 1s\nproxies:\n"
     for name, port, behind in fronts:
         servers = ", ".join(f"127.0.0.1:{s}" for s in behind)
         text += f"  {name}:\n    listen: [127.0.0.1:{port}]\n    servers: [{servers}]\n"
@@ -143,7 +143,7 @@ def _lbproxy(directory: Path, fronts: _Fronts) -> list[str]:
     return [sys.executable, "-m", "lbproxy", "run", "-c", "lbproxy.yaml"]
 
 
-_PROXIES: dict[str, Callable[[Path, _Fronts], list[str]]] = {
+_PROXIES: dict[str, Callable[[Path, _Fronts, int], list[str]]] = {
     "nginx": _nginx,
     "haproxy": _haproxy,
     "envoy": _envoy,
@@ -154,7 +154,9 @@ NAMES = ("direct", *_PROXIES)
 
 
 @contextmanager
-def running(name: str, servers: Servers, prefix: Sequence[str] = (), patience: float = 10) -> Iterator[Running]:
+def running(
+    name: str, servers: Servers, prefix: Sequence[str] = (), patience: float = 10, workers: int = 1
+) -> Iterator[Running]:
     """Run the proxy `name`, in a directory of its own, while the block lasts.
 
     `prefix` is put before its command line (a tracer), `patience` is how many seconds it may take to listen.
@@ -166,7 +168,7 @@ def running(name: str, servers: Servers, prefix: Sequence[str] = (), patience: f
     fronts = (("plain", free_port(), servers.plain), ("tls", free_port(), servers.tls))
     with tempfile.TemporaryDirectory(prefix="lbproxy-bench-") as made:
         directory = Path(made)
-        argv = [*prefix, *_PROXIES[name](directory, fronts)]
+        argv = [*prefix, *_PROXIES[name](directory, fronts, workers)]
         if prefix and name == "nginx":  # vgdb does not find a forked worker
             argv[-1] += " master_process off;"
         with child(argv, directory, stdout=subprocess.DEVNULL) as process:

@@ -93,10 +93,10 @@ def sample(workload: Workload, proxy: proxies.Running, seconds: float) -> Sample
     return values
 
 
-def held_sample(workload: Workload, name: str, servers: loadgen.Servers, most: int) -> Sample:
+def held_sample(workload: Workload, name: str, servers: loadgen.Servers, most: int, workers: int) -> Sample:
     """Start a fresh proxy, hold connections open through it and see what they cost; raises LoadError."""
     count = int(workload.args[-1]) if len(workload.args) > 1 else most
-    with proxies.running(name, servers) as proxy:
+    with proxies.running(name, servers, workers=workers) as proxy:
         if not proxy.pid:
             raise loadgen.LoadError("nothing holds a direct connection")
         loadgen.run(("ping", "-n", "200"), proxy.plain)
@@ -134,7 +134,7 @@ def quietest(workload: Workload, proxy: proxies.Running, seconds: float, progres
 
 
 def measure_all(
-    names: Sequence[str], workloads: Sequence[Workload], rounds: int, seconds: float, limit: float
+    names: Sequence[str], workloads: Sequence[Workload], rounds: int, seconds: float, limit: float, workers: int
 ) -> Results:
     """Run every workload on every proxy once a round, the proxies in another order each time.
 
@@ -146,14 +146,14 @@ def measure_all(
     progress = report.Progress(rounds * len(workloads) * len(names), limit)
     with ExitStack() as stack:
         servers = stack.enter_context(loadgen.servers(tls=any(not w.args for w in workloads)))
-        alive = {name: stack.enter_context(proxies.running(name, servers)) for name in names}
+        alive = {name: stack.enter_context(proxies.running(name, servers, workers=workers)) for name in names}
         for number, workload, name in _turns(names, workloads, rounds):
             progress.step(f"round {number} of {rounds}: {workload.name} {name}")
             try:
                 if workload.name.startswith("held"):
                     if name == "direct":
                         continue
-                    values = held_sample(workload, name, servers, most)
+                    values = held_sample(workload, name, servers, most, workers)
                 else:
                     with measure.on_one_cpu() if workload.pinned else nullcontext():
                         values = quietest(workload, alive[name], seconds, progress)
@@ -201,6 +201,7 @@ def main() -> int:
                         help="of " + " ".join(w.name for w in WORKLOADS))  # fmt: skip
     parser.add_argument("--proxies", help="comma-separated, of " + " ".join(proxies.NAMES))
     parser.add_argument("--rounds", type=int, help="default 5")
+    parser.add_argument("--workers", type=int, default=1, help="processes or threads of every proxy; default 1")
     args = parser.parse_args()
     names = (args.proxies or ",".join(n for n in proxies.NAMES if not (args.quick and n == "envoy"))).split(",")
     if unknown := set(names) - set(proxies.NAMES):
@@ -214,7 +215,7 @@ def main() -> int:
         for missing in set(names) - set(found):
             print(f"{missing}: not found, left out")
         facts = about(found, network.enter(), rounds, seconds)
-        results = measure_all(list(found), workloads, rounds, seconds, 110 if args.quick else 840)
+        results = measure_all(list(found), workloads, rounds, seconds, 110 if args.quick else 840, args.workers)
     except (loadgen.LoadError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -222,7 +223,7 @@ def main() -> int:
         return 130
     summary = report.summarise(results)
     print(report.text(facts, summary, {w.name: w.unit for w in workloads}))
-    whole = not (args.quick or args.only or args.proxies or args.rounds)
+    whole = not (args.quick or args.only or args.proxies or args.rounds or args.workers > 1)
     directory = loadgen.HERE / ("results" if whole else "out")
     directory.mkdir(exist_ok=True)
     stem = directory / (facts["date"][:10] if whole else "last")

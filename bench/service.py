@@ -7,6 +7,7 @@ checked byte by byte at both ends and 100 new connections a second go through it
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 import time
@@ -22,6 +23,16 @@ from tests.support.wait import until
 STREAMS = {"steady": 170, "fast": 20, "bulk": 2, "slow": 2, "half_client": 3, "half_server": 3}
 VISITS = 100
 HELD = 3000
+
+
+PARTS = ("restart", "upgrade", "kill", "worker-kill", "worker-stop", "failing", "many", "chaos")
+WORKERS = [1]
+"""How many there are, in turn: each restart, upgrade and crash goes over to the next number."""
+
+
+def configured(streams: Numbered) -> dict[str, object]:
+    """Return the configuration of the service."""
+    return {**one_proxy([streams.address]), "watch": False, "workers": WORKERS[0]}
 
 
 def port_of(service: Service) -> int:
@@ -41,7 +52,7 @@ def ms(seconds: float) -> str:
 
 def rounds(what: str, count: int, do: Callable[[Service, int], object], crash: bool = False) -> None:
     """Do it so often under load and print what became of the streams."""
-    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
+    with Numbered() as streams, Service(config := configured(streams)) as service:
         for name in ("1.1.1", "2.2.2"):
             service.build(name, name)
         port = port_of(service)
@@ -52,6 +63,8 @@ def rounds(what: str, count: int, do: Callable[[Service, int], object], crash: b
         for number in range(count):
             before = streams.alive()
             streams.mark()
+            if len(WORKERS) > 1:
+                service.rewrite({**config, "workers": WORKERS[(number + 1) % len(WORKERS)]})
             do(service, number)
             streams.progress()
             time.sleep(0.3)
@@ -82,9 +95,23 @@ def upgrade(service: Service, number: int) -> None:
     assert f"lbproxy {version} has taken over" in service.lbproxy("upgrade").stdout
 
 
+def strike(service: Service, how: str) -> None:
+    """Send a signal to the worker that has been there longest, and wait until another one is in its place."""
+    pid = max(service.status()["workers"], key=lambda worker: worker["uptime_seconds"])["pid"]
+    began = time.monotonic()
+    service.run("kill", f"-{how}", str(pid))
+    until(lambda: pid not in _workers(service) and len(_workers(service)) == WORKERS[0], "it is replaced", 30)
+    print(f"  replaced after {ms(time.monotonic() - began)}")
+
+
+def _workers(service: Service) -> list[int]:
+    done = service.lbproxy("status", "--json", check=False)
+    return [worker["pid"] for worker in json.loads(done.stdout)["workers"]] if done.returncode == 0 else []
+
+
 def failing_upgrade() -> None:
     """Upgrade to builds that fail, and print what was said."""
-    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
+    with Numbered() as streams, Service(configured(streams)) as service:
         streams.open(port_of(service), **STREAMS)
         for name, changes in (
             ("fails at start", builds.FAILS_AT_START),
@@ -108,7 +135,7 @@ def faulty(count: int) -> None:
     """Upgrade with a fault at a random step, and then without one, so often; nothing may ever be refused or cut."""
     luck = random.Random(count)
     drawn = [luck.choice(builds.FAULTS) for _ in range(count)]
-    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
+    with Numbered() as streams, Service(configured(streams)) as service:
         fault = service.dir / "etc" / "fault"
         fault.write_text("")
         fault.chmod(0o644)
@@ -145,7 +172,7 @@ def faulty(count: int) -> None:
 
 def many(restarts: int) -> None:
     """Restart with many held connections, and print how long it took and what memory is used."""
-    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
+    with Numbered() as streams, Service(configured(streams)) as service:
         port = port_of(service)
         streams.open(port, held=HELD)
         kept(service)
@@ -173,7 +200,7 @@ def many(restarts: int) -> None:
 def chaos(count: int) -> None:
     """Kill the main process at a random moment of an upgrade, a restart or a start; nothing may ever be garbled."""
     luck = random.Random(count)
-    with Numbered() as streams, Service(one_proxy([streams.address])) as service:
+    with Numbered() as streams, Service(configured(streams)) as service:
         for name in ("1.1.1", "2.2.2"):
             service.build(name, name)
         port = port_of(service)
@@ -210,9 +237,11 @@ def main() -> None:
     """Print every figure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--only", choices=("restart", "upgrade", "kill", "failing", "many", "chaos"))
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--workers", default="1", help="how many; several are gone through in turn: 1,2,4,1")
     parser.add_argument("--upgrades", type=int, metavar="N", help="only N upgrades with a fault in each")
     arguments = parser.parse_args()
+    WORKERS[:] = [int(number) for number in arguments.workers.split(",")]
     if arguments.upgrades:
         faulty(arguments.upgrades)
         return
@@ -220,12 +249,19 @@ def main() -> None:
         "restart": lambda: rounds("systemctl restart", arguments.rounds, lambda s, _: s.systemctl("restart")),
         "upgrade": lambda: rounds("lbproxy upgrade", arguments.rounds, upgrade),
         "kill": lambda: rounds("kill -9", arguments.rounds, lambda s, _: s.kill("KILL"), crash=True),
+        "worker-kill": lambda: rounds(
+            "kill -9 of a worker", arguments.rounds, lambda s, _: strike(s, "KILL"), crash=True
+        ),
+        "worker-stop": lambda: rounds(
+            "a worker stopped (SIGSTOP)", arguments.rounds, lambda s, _: strike(s, "STOP"), crash=True
+        ),
         "failing": failing_upgrade,
         "chaos": lambda: chaos(4 * arguments.rounds),
         "many": lambda: many(2 * arguments.rounds),
     }
     for name, part in parts.items():
-        if arguments.only in (None, name):
+        alone = WORKERS[0] == 1 and name.startswith("worker")
+        if arguments.only in (None, name) and not alone:
             part()
 
 

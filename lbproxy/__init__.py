@@ -11,6 +11,7 @@ The rooms, in the order to read them; the docstring of each names what is in it:
 - `sources/`   servers that are found, beside those of the file
 - `status/`    what lbproxy shows of itself, and how it is asked
 - `handover/`  live connections on their way to the next process
+- `workers/`   several processes that serve as one proxy
 - `process/`   the process around it all
 - `demo/`      `lbproxy demo`
 - `importer/`  `lbproxy import`

@@ -137,6 +137,8 @@ def takes_dry_run(command: argparse.ArgumentParser) -> None:
 def takes_wait(command: argparse.ArgumentParser) -> None:
     """Take what `lbproxy status` does."""
     takes_json(command)
+    help_workers = "show too what each worker carries, where there are several"
+    command.add_argument("--workers", action="store_true", help=help_workers)
     when = command.add_mutually_exclusive_group()
     _takes_watch(when)
     help_wait = "wait at most so long until every proxy has its servers checked and up; 1 if they are not"

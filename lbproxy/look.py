@@ -14,7 +14,7 @@ from lbproxy.status.onlookers import for_looking
 from lbproxy.status.owners import owners
 from lbproxy.status.screen import screen, watch
 from lbproxy.status.shapes import Connection, Status
-from lbproxy.status.text import conns_text, events_text, status_text
+from lbproxy.status.text import conns_text, events_text, status_text, workers_text
 from lbproxy.whereabouts import control_of
 
 
@@ -22,11 +22,11 @@ def status(args: argparse.Namespace) -> int:
     """Show proxies and servers, once, again and again, or as soon as enough servers are up."""
     control = for_looking(control_of(args))
     if args.watch:
-        watch(_undaunted(lambda: _status_text(_ask(control), args.json)))
+        watch(_undaunted(lambda: _status_text(_ask(control), args.json, args.workers)))
         return 0
     wanted = 0 if args.wait is None and args.servers is None else args.servers
     found, lack = ask(control, wanted, args.wait or 0.0)
-    print(_status_text(found, args.json))
+    print(_status_text(found, args.json, args.workers))
     for line in lack:
         print(f"lbproxy: {line}", file=sys.stderr)
     return int(bool(lack))
@@ -53,8 +53,11 @@ def _ask(control: str) -> Status:
     return STATUS.ask(control, {})["status"]
 
 
-def _status_text(status: Status, as_json: bool) -> str:
-    return json.dumps(status, indent=2) if as_json else status_text(status, screen()).rstrip("\n")
+def _status_text(status: Status, as_json: bool, workers: bool) -> str:
+    if as_json:
+        return json.dumps(status, indent=2)
+    text = status_text(status, screen())
+    return (f"{text}\n{workers_text(status, screen())}" if workers else text).rstrip("\n")
 
 
 def _undaunted(text: Callable[[], str]) -> Callable[[], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lbproxy.balance.histogram import CONNECT, FIRST_BYTE, Seconds
+from lbproxy.balance.shared import Cell
 
 
 class Counts:
@@ -11,6 +12,7 @@ class Counts:
     __slots__ = (
         "bytes_in",
         "bytes_out",
+        "cell",
         "check_took",
         "checked_at",
         "checks",
@@ -29,6 +31,8 @@ class Counts:
     def __init__(self) -> None:
         self.connections = 0
         """Leases held now, also at addresses that the name has no more."""
+        self.cell: Cell | None = None
+        """Where other processes count theirs, if there are any."""
         self.connections_total = 0
         self.bytes_in = 0
         """Of connections that have ended; the live ones know their own."""
@@ -50,6 +54,16 @@ class Counts:
         self.transitions = 0
         self.connect_seconds = Seconds(CONNECT)
         self.first_byte_seconds = Seconds(FIRST_BYTE)
+
+    def carried(self) -> int:
+        """Return the leases held by all processes."""
+        return self.connections + self.cell.elsewhere() if self.cell is not None else self.connections
+
+    def share(self, cell: Cell | None) -> None:
+        """Count in `cell` too, from now on."""
+        self.cell = cell
+        if cell is not None:
+            cell.put(self.connections)
 
     def failed(self, reason: str) -> None:
         """Count a failed attempt to connect."""

@@ -63,11 +63,17 @@ class Group:
         if not answer:
             return [], []
         missing = [server.endpoint for server in self.members if server.endpoint and now - server.named_at < MISSED]
+        return self.agree([*answer, *missing], answer, now)
+
+    def agree(
+        self, places: Sequence[Endpoint], answer: Sequence[Endpoint], now: float
+    ) -> tuple[list[Server], list[Server]]:
+        """Have a member at each of `places`, of which `answer` has had some; returns those that come and that go."""
         first = self.members[0]
         known = {server.endpoint: server for server in self.members}
         came: list[Server] = []
         self.members = []
-        for endpoint in dict.fromkeys([*answer, *missing]):
+        for endpoint in dict.fromkeys(places):
             server = known.pop(endpoint, None)
             if server is None:
                 server = known.pop(None, None) or self.make(None, now)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from lbproxy.balance.checked import Checked, CheckResult
 from lbproxy.balance.state import SEVERITY, State
 from lbproxy.balance.suspicion import TRUSTED, Suspicion, TrafficResult
+from lbproxy.balance.suspicion import Told as Suspected
 
 
 class Rules(NamedTuple):
@@ -39,6 +40,20 @@ class Transition(NamedTuple):
     new: State
     reason: str
     said: State | None
+
+
+class Told(NamedTuple):
+    """A `Health` on its way to another process, as far as choosing and the fate of connections follow from it."""
+
+    state: State
+    reason: str
+    since: float
+    said: State
+    said_reason: str
+    said_since: float
+    recovered_at: float
+    sure: bool
+    suspected: Suspected
 
 
 class Health:
@@ -83,6 +98,26 @@ class Health:
                 self.suspicion.explained()
             self.suspicion.vouch(now)
         return self._settle(seen.reason, now, by_checks=changed)
+
+    def tell(self) -> Told:
+        """Return what another process is to believe."""
+        checked = self.checked
+        return Told(
+            self.state, self.reason, self.since, checked.state, checked.reason, checked.since, checked.recovered_at,
+            checked.sure, self.suspicion.tell(),
+        )  # fmt: skip
+
+    def believe(self, told: Told) -> Transition | None:
+        """Be as another process has told, which has all the witnesses; returns the transition if it makes one."""
+        old, checked = self.state, self.checked
+        said = told.said if told.said is not checked.state or told.said_since != checked.since else None
+        checked.state, checked.reason, checked.since = told.said, told.said_reason, told.said_since
+        checked.recovered_at, checked.sure = told.recovered_at, told.sure
+        self.suspicion.believe(told.suspected)
+        self.state, self.severity, self.reason, self.since = told.state, SEVERITY[told.state], told.reason, told.since
+        if told.state is old and said is None:
+            return None
+        return Transition(old, told.state, told.reason, said)
 
     def may_be_tried(self, now: float) -> bool:
         """Whether nothing but a suspicion that has lasted its time speaks against it: one connection may try it."""

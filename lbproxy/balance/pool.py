@@ -21,7 +21,7 @@ Within a tier the fewest connections per weight win, and equals take turns (`rot
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Final
 
@@ -29,6 +29,7 @@ from lbproxy.balance.group import Group
 from lbproxy.balance.health import Rules
 from lbproxy.balance.rotation import ring, take_turn
 from lbproxy.balance.server import Endpoint, Lease, Server
+from lbproxy.balance.shared import Shares
 from lbproxy.balance.state import SEVERITY, State
 from lbproxy.config.model import ProxyConfig
 
@@ -71,6 +72,10 @@ class Pool:
         self._stale = True  # the two around this, for which groups have others by now
         self._ring: list[Server] = []
         self._ring_of: object = None
+        self.shares: Shares | None = None
+        """What other processes choose by too, if there are any."""
+        self.on_trial: Callable[[Server], None] | None = None
+        """Called with a suspect that is being tried."""
         self.node_id = node_id
         """Seeds the order of equals, and the times of checks."""
         self.reconcile(settings, node_id, now)
@@ -100,6 +105,13 @@ class Pool:
             self._stale = True
         return came, gone
 
+    def agree(self, group: Group, places: Sequence[Endpoint], now: float) -> tuple[list[Server], list[Server]]:
+        """Have the members of `group` at exactly these places; returns the servers that come and those that go."""
+        if [server.endpoint for server in group.members] == list(places):
+            return [], []
+        self._stale = True
+        return group.agree(places, places, now)
+
     @property
     def servers(self) -> list[Server]:
         """The members of all groups."""
@@ -115,6 +127,8 @@ class Pool:
         if ring_of != self._ring_of:
             self._ring_of = ring_of
             self._ring = ring(self._members, self.node_id)
+            for _ in range(self.shares.mine if self.shares is not None and self._ring else 0):
+                take_turn(self._ring)  # each process begins one server further on
 
     def find(self, name: str) -> Group | None:
         """Return what is configured under that name or address."""
@@ -128,6 +142,23 @@ class Pool:
 
         A suspect server that is due for its trial is thereby on trial.
         """
+        shares = self.shares
+        if shares is None or not self._tight(shares.size):
+            return self._pick(now, tried)
+        shares.guard.take()
+        try:
+            return self._pick(now, tried)
+        finally:
+            shares.guard.release()
+
+    def _tight(self, processes: int) -> bool:
+        """Whether as many more connections as there are processes would be too many for a server."""
+        for server in self._members:
+            if server.max_conns and server.counts.carried() + processes > server.max_conns:
+                return True
+        return False
+
+    def _pick(self, now: float, tried: Collection[Server]) -> Lease | None:
         equals: list[Server] = []
         best_tier = NEVER
         best_load = 0.0
@@ -139,7 +170,7 @@ class Pool:
             tier = self._tier(server, now)
             if tier > best_tier or tier == NEVER:
                 continue
-            load = server.connections / server.weight if tier != SUSPECT else server.health.suspicion.rank()
+            load = server.carried() / server.weight if tier != SUSPECT else server.health.suspicion.rank()
             if tier < best_tier or load < best_load:
                 equals = [server]
                 best_tier, best_load = tier, load
@@ -150,10 +181,12 @@ class Pool:
         best = equals[0] if len(equals) == 1 else take_turn(equals)
         if best.health.severity and best.health.may_be_tried(now):
             best.health.suspicion.begin_trial(now)
+            if self.on_trial is not None:
+                self.on_trial(best)
         return Lease(best)
 
     def _tier(self, server: Server, now: float) -> int:
-        full = server.max_conns and server.counts.connections >= server.max_conns
+        full = server.max_conns and server.counts.carried() >= server.max_conns
         if server.disabled or server.manual or full or server.endpoint is None or server.circular or server.unproved:
             return NEVER
         health = server.health

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lbproxy.balance.counts import Counts
 from lbproxy.balance.health import Health, Rules
+from lbproxy.balance.shared import Cell
 from lbproxy.balance.state import State
 from lbproxy.config.model import ServerConfig
 from lbproxy.net.contract import SocketAddress
@@ -23,6 +24,7 @@ class Server:
     __slots__ = (
         "_settings",
         "backup",
+        "cell",
         "certificate_expires",
         "circular",
         "connections",
@@ -67,6 +69,8 @@ class Server:
         self.recovered_at = -float("inf")
         """When it last came up after having been something else; slow_start counts from here."""
         self.connections = 0
+        self.cell: Cell | None = None
+        """Where other processes count theirs, if there are any."""
 
     @property
     def settings(self) -> ServerConfig:
@@ -118,9 +122,19 @@ class Server:
             return State.UNCHECKED, "found, and not used before its first good check", self.health.since
         return self.health.state, self.health.reason, self.health.since
 
+    def carried(self) -> int:
+        """Return the connections to it of all processes."""
+        return self.connections + self.cell.elsewhere() if self.cell is not None else self.connections
+
+    def share(self, cell: Cell | None) -> None:
+        """Count in `cell` too, from now on."""
+        self.cell = cell
+        if cell is not None:
+            cell.put(self.connections)
+
     def limit(self) -> int:
         """Return how many connections it may have, 0 for any number: what the other addresses of its name leave."""
-        return self.connections + self.max_conns - self.counts.connections if self.max_conns else 0
+        return self.carried() + self.max_conns - self.counts.carried() if self.max_conns else 0
 
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""
@@ -157,5 +171,11 @@ class Lease:
         self._count(1)
 
     def _count(self, by: int) -> None:
-        self.server.connections += by
-        self.server.counts.connections += by
+        server = self.server
+        counts = server.counts
+        server.connections += by
+        counts.connections += by
+        if server.cell is not None:
+            server.cell.put(server.connections)
+        if counts.cell is not None:
+            counts.cell.put(counts.connections)

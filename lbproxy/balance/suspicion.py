@@ -63,6 +63,19 @@ class TrafficResult(NamedTuple):
     answered: bool = False
 
 
+class Told(NamedTuple):
+    """A `Suspicion` on its way to another process."""
+
+    standing: int
+    reason: str
+    failed_at: float
+    proved: bool
+    must_answer: bool
+    failures: int
+    first_at: float
+    try_at: float
+
+
 class Suspicion:
     """One server's standing with its clients. `fail_timeout` in seconds; with `max_fails` 0 it is always trusted."""
 
@@ -95,6 +108,18 @@ class Suspicion:
         """Failures since it was trusted."""
         self._first_at = 0.0
         self._try_at = 0.0
+
+    def tell(self) -> Told:
+        """Return all that has been found out, for another process."""
+        return Told(
+            self.standing, self.reason, self.failed_at, self.proved, self._must_answer, self._count, self._first_at,
+            self._try_at,
+        )  # fmt: skip
+
+    def believe(self, told: Told) -> None:
+        """Be as another process has told."""
+        self.standing, self.reason, self.failed_at, self.proved = told[:4]
+        self._must_answer, self._count, self._first_at, self._try_at = told[4:]
 
     @property
     def suspected(self) -> bool:

@@ -106,7 +106,7 @@ class Plan:
         lines = [line for proxy in self.proxies for line in proxy.lines()]
         lines += [f"{move.target}: listen {move.address} taken over from {move.source}" for move in self.moved]
         lines += map(str, self.settings)
-        lines += [f"{setting} takes effect at the next restart" for setting in self.restart_needed]
+        lines += [f"{setting} takes effect at the next restart or upgrade" for setting in self.restart_needed]
         return [*lines, *besides] or ["no change"]
 
 

@@ -244,7 +244,7 @@ class Config:
     proxies: Mapping[Annotated[str, Text("a name of letters, digits and . _ : -", _NAME)], ProxyConfig]
     """The proxies by name, which is the `proxy` label of their metrics; in file order."""
     workers: Annotated[int, Whole(1, 256)] | Literal["auto"] = 1
-    """Processes that accept and relay; auto = one per CPU. Takes effect at the next restart."""
+    """Processes that accept and relay; auto = one per CPU it may use. Takes effect at the next restart or upgrade."""
     control: Path = DEFAULT_CONTROL
     """Unix socket (mode 0600) through which `lbproxy status` and the rest talk to the daemon; takes a restart."""
     shutdown_timeout: Annotated[float, Duration(0.1, 86400, zero=True)] = 10.0

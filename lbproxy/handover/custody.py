@@ -59,12 +59,17 @@ class Custody:
             except OSError as error:  # a sandbox without memfd_create, no memory
                 log.warning("no connection can be kept over a restart or a crash: %s", error.strerror)
             else:
+                if MARKS in self._inherited.sets:
+                    self._store.forget(MARKS)
                 self._store.store(MARKS, [self.marks.fd])
         if self.marks is not None:
             self._poller.marks = self.marks.page
 
-    def adopt(self) -> None:
-        """Take over what was inherited, at rest until `thaw`, and begin to keep it."""
+    def adopt(self) -> tuple[int, int]:
+        """Take over what was inherited, at rest until `thaw`, and begin to keep it.
+
+        Returns how many connections go on, and how many had to be reset.
+        """
         inherited, self._inherited = self._inherited, Inherited()
         for server in inherited.state.get("drained", ()):
             self._proxies.set_drain(server, True)
@@ -73,6 +78,11 @@ class Custody:
         if self._store is not None and self.marks is not None:
             self._keeper = Keeper(self._store, self.marks, self._proxies.sessions, self.state)
             self._keeper.begin(inherited.queues)
+            self._keeper.sweep(monotonic())  # nothing has a slot yet of what another kind of process has left
+            for name in inherited.sets:
+                if name != MARKS:
+                    self._store.forget(name)
+        return len(self._frozen), reset
 
     async def keep(self) -> None:
         """Keep what has become old enough, until cancelled."""

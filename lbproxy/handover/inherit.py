@@ -13,7 +13,7 @@ from typing import Final
 from lbproxy.balance.group import Group
 from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address, ServerConfig
-from lbproxy.handover import keeper
+from lbproxy.handover import keeper, sets
 from lbproxy.handover.fdqueue import receive
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import Parcel, ProcessState
@@ -41,6 +41,10 @@ class Inherited:
     state: ProcessState = field(default_factory=lambda: ProcessState())
     queues: list[int] = field(default_factory=list)
     """Numbers of those in the fd store."""
+    holed: list[Parcel] = field(default_factory=list)
+    """To be reset, for sure."""
+    sets: list[str] = field(default_factory=list)
+    """Names in the fd store of what several processes have kept; it is all in here, see `sets`."""
     config: str = ""
     """The text of the configuration that was in force."""
     events: int = -1
@@ -61,9 +65,13 @@ def from_fds(named: Mapping[str, list[int]]) -> Inherited:
     """
     inherited = Inherited()
     queues: dict[int, socket.socket] = {}
+    parts: dict[int, dict[str, int]] = {}
     for name, fds in named.items():
         for fd in fds:
-            if name == keeper.MARKS:
+            if (part := sets.parse(name)) is not None:
+                parts.setdefault(part[0], {})[part[1]] = fd
+                inherited.sets.append(name)
+            elif name == keeper.MARKS:
                 inherited.marks = Marks(fd)
             elif name == keeper.CONFIG:
                 inherited.config = os.pread(fd, _LONGEST_CONFIG, 0).decode(errors="replace")
@@ -76,7 +84,36 @@ def from_fds(named: Mapping[str, list[int]]) -> Inherited:
                 _add_listener(inherited, name, fd)
     for number in sorted(queues):
         _unload(inherited, number, queues[number])
+    if parts:
+        _take_apart(inherited, parts)
     return inherited
+
+
+def _take_apart(inherited: Inherited, parts: Mapping[int, Mapping[str, int]]) -> None:
+    """Take in what several processes have kept, beside what a single one may have left."""
+    newest_first = [sets.unload(parts[number]) for number in sorted(parts, reverse=True)]
+    flatten(inherited, newest_first)
+    for fd in [fd for each in parts.values() for fd in each.values()]:
+        os.close(fd)
+
+
+def flatten(inherited: Inherited, newer: Iterable[sets.Content] = ()) -> None:
+    """Have the connections that were kept be without slots: those of the marks, which go, and of `newer` sets."""
+    good, holed = sift(inherited.rested, inherited.kept, inherited.marks)
+    for parcel in good:
+        parcel.slot = parcel.serial = 0
+    own = sets.Content(good, [*inherited.holed, *holed], inherited.state.get("drained", []), [])
+    whole = sets.merge([*newer, own])
+    inherited.rested, inherited.kept, inherited.holed = whole.good, [], whole.holed
+    inherited.state["drained"] = sorted(set(whole.drained))
+    inherited.sets += map(keeper.queue_name, inherited.queues)
+    inherited.queues = []
+    if inherited.marks is not None:
+        inherited.marks.close()
+        inherited.marks = None
+        inherited.sets.append(keeper.MARKS)
+    if whole.wrong:
+        log.error("connections of the process before this one are lost: %s", whole.wrong[0])
 
 
 def _unload(inherited: Inherited, number: int, sock: socket.socket) -> None:
@@ -118,9 +155,10 @@ def adopt(
     that one may drain. Where the name is not known, it leads to where the connections are.
     """
     good, holed = sift(inherited.rested, inherited.kept, marks)
+    holed += inherited.holed
     if marks is not None:
         marks.claim(parcel.slot for parcel in good if parcel.slot)
-    finder = _Finder(good, proxy_of, poller.now)
+    finder = Finder(good, proxy_of, poller.now)
     adopted: list[AtRest] = []
     for parcel in good:
         proxy = proxy_of(parcel.proxy)
@@ -129,12 +167,10 @@ def adopt(
         adopted.append(AtRest(session, parcel.flight))
     finder.retire_strangers()
     drop(holed)
-    if good or holed:
-        log.info("took over %d connections, reset %d", len(good), len(holed))
     return adopted, len(holed)
 
 
-class _Finder:
+class Finder:
     """Tells which server each parcel's connection belongs to."""
 
     def __init__(self, parcels: Iterable[Parcel], proxy_of: Callable[[str], Proxy], now: float) -> None:

@@ -37,6 +37,8 @@ class ProcessState(TypedDict, total=False):
     """Names of the servers that the operator has taken out of rotation."""
     carrier: int
     """Number of the queue in the fd store (`keeper`), 0 for none."""
+    sets: list[str]
+    """Names in the fd store of what several processes keep (`sets`)."""
 
 
 _Row = tuple[str, int, int, str, str, str, list[str | int], float, int, int, str]

@@ -84,6 +84,7 @@ class Takeover:
             raise HandoverError(wrong[0])
         if self.inherited.state.get("carrier"):
             self.inherited.queues = [self.inherited.state["carrier"]]
+        self.inherited.sets = self.inherited.state.get("sets", [])
 
     def _send(self, message: Message) -> None:
         try:

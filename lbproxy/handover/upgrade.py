@@ -15,8 +15,8 @@ from typing import Final
 
 from lbproxy import __version__
 from lbproxy.errors import HandoverError
-from lbproxy.handover.custody import Custody
 from lbproxy.handover.fdqueue import FdQueue
+from lbproxy.handover.handing import Handing
 from lbproxy.handover.messages import LONGEST, Connections, Go, Have, Hello, Kind, Ready, decode, encode
 from lbproxy.handover.parcel import VERSION, Parcel, ProcessState
 from lbproxy.handover.steps import Step, begin
@@ -62,7 +62,7 @@ class Surroundings:
     """The descriptor of the file with what has happened, -1 for none."""
 
 
-async def hand_over(custody: Custody, around: Surroundings) -> Handed:
+async def hand_over(plane: Handing, around: Surroundings) -> Handed:
     """Start this program anew and hand everything over to it; returns when that serves.
 
     Raises HandoverError or OSError with all undone.
@@ -72,13 +72,13 @@ async def hand_over(custody: Custody, around: Surroundings) -> Handed:
         successor = Successor()
         undo.callback(successor.give_up)
         begin(Step.HELLO)
-        version = await successor.hello(custody)
+        version = await successor.hello(plane)
         began = monotonic()
         begin(Step.FREEZE)
-        undo.callback(custody.thaw)
-        parcels = custody.freeze()
+        undo.push_async_callback(plane.thaw)
+        parcels = await plane.freeze()
         begin(Step.SEND)
-        await successor.send(parcels, custody.state(), around.events)
+        await successor.send(parcels, plane.state(), around.events)
         begin(Step.RELEASE)
         undo.push_async_callback(around.reclaim)
         await around.release()
@@ -90,6 +90,7 @@ async def hand_over(custody: Custody, around: Surroundings) -> Handed:
         begin(Step.GO)
         successor.go()
         undo.pop_all()
+        plane.given()
         around.gone()
         pause = monotonic() - began
     await successor.serves()
@@ -126,12 +127,12 @@ class Successor:
         self._ours.setblocking(False)
         self.pid = self._process.pid
 
-    async def hello(self, custody: Custody) -> str:
+    async def hello(self, plane: Handing) -> str:
         """Have it get ready beside us; returns its version. Raises HandoverError if it cannot."""
-        fds = [sock.fileno() for sock in custody.listeners().values()]
-        if custody.marks is not None:
-            fds.append(custody.marks.fd)
-        socket.send_fds(self._ours, [encode(Hello(VERSION, __version__, custody.marks is not None))], fds)
+        fds = [sock.fileno() for sock in plane.listeners().values()]
+        if plane.marks is not None:
+            fds.append(plane.marks.fd)
+        socket.send_fds(self._ours, [encode(Hello(VERSION, __version__, plane.marks is not None))], fds)
         ready = await self._answer(Ready, _START, "did not get ready")
         self.pid = ready.pid or self.pid
         return ready.version

@@ -37,6 +37,8 @@ _clock: Final = monotonic
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
+EXCLUSIVE: Final = select.EPOLLEXCLUSIVE
+"""Of several processes that wait for a descriptor only one is woken (epoll_ctl(2))."""
 HANGUP: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 URGENT: Final = select.EPOLLPRI
 STRANGE: Final = HANGUP | URGENT

@@ -42,3 +42,8 @@ def unanswered(sock: Socket) -> float:
     if (unacked and again >= _REPEATED) or probes >= _REPEATED:
         return float(heard) / 1000
     return 0.0
+
+
+def backlog(listener: Socket) -> int:
+    """Return how many connections wait to be accepted: of a listening socket, it is what stands for `unacked`."""
+    return int(_INFO.unpack(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))[2])

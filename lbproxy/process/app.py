@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from socket import SocketType, gethostname
 from time import monotonic, time
@@ -16,9 +16,10 @@ from lbproxy.balance.group import Group
 from lbproxy.checks.monitor import Monitor, rehearse, reread
 from lbproxy.checks.resolve import Known, known_endpoints
 from lbproxy.config.diff import diff
-from lbproxy.config.model import Address, Config
+from lbproxy.config.model import Address, Config, ServerConfig
 from lbproxy.errors import LbproxyError
 from lbproxy.handover.custody import Custody
+from lbproxy.handover.handing import Alone, Handing
 from lbproxy.handover.inherit import Inherited
 from lbproxy.handover.keeper import FdStore
 from lbproxy.net.poller import Poller
@@ -27,9 +28,10 @@ from lbproxy.process.absent import Absent, Patience, listens
 from lbproxy.process.identity import node_id
 from lbproxy.process.usage import usage
 from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.crew import Crew
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxies import Proxies
-from lbproxy.proxy.proxy import Shared
+from lbproxy.proxy.proxy import ServerMonitor, Shared
 from lbproxy.proxy.rebalance import sum_up
 from lbproxy.proxy.sessions import SHUTDOWN
 from lbproxy.status.slices import in_slices
@@ -57,21 +59,21 @@ class App:
         poller: Poller,
         inherited: Inherited | None = None,
         store: FdStore | None = None,
-        *,
-        binds: bool = True,
+        crew: Crew | None = None,
     ) -> None:
         """`inherited` is what a predecessor has left; `store` keeps connections for a successor.
 
-        One that does not bind listens only on what it inherits, for somebody else binds.
+        `crew` are the other processes that serve as one proxy with this one.
         """
         inherited = inherited or Inherited()
         self._config = config
         self._sockets = dict(inherited.listeners)  # those that listen, and are no proxy's yet
         self._limit = ConnectionLimit(0)  # `prepare` finds out
         self._pipes = poller.pipes
-        self._proxies = Proxies(Shared(poller, self._limit, self._monitor, self._unkept))
-        self.handover = Custody(self._proxies, poller, inherited, store)
-        self._absent = Absent(self._arrived) if binds else None
+        self._proxies = Proxies(Shared(poller, self._limit, self._monitor, self._unkept, crew))
+        self._custody = Custody(self._proxies, poller, inherited, store)
+        self.handover: Handing = Alone(self._custody)
+        self._absent = Absent(self._arrived)
         self._known: Known = {}
         self._certificates: list[Secure] = []  # what the probes to be made will ask for, which need not be read again
         self._tasks = Tasks()
@@ -79,47 +81,45 @@ class App:
         self._started = monotonic()
         self._stopped = True  # there is nothing to stop yet
 
-    def inherit(self, listeners: Mapping[Address, SocketType]) -> None:
-        """Use these sockets, which listen already, in place of binding their addresses in the next `apply`."""
-        self._sockets.update(listeners)
-
     async def prepare(self, *, patience: Patience = Patience.NONE, rehearsed: bool = False) -> None:
         """Do all of a start that can fail, and neither accept nor move anything. Raises LbproxyError."""
         config = self._config
         try:
-            self._certificates = await rehearse(config)
+            self._certificates = await self._rehearse(config)
         except LbproxyError:  # the checks try again, and say so
             if not rehearsed:
                 raise
-        self._known = await known_endpoints(
-            server.address for proxy in config.proxies.values() for server in proxy.servers
-        )
+        self._known = await self._look_up(server for proxy in config.proxies.values() for server in proxy.servers)
         self._bind(config, patience)
         self._stopped = False
         self._limit.measure(self._pipes)
         for name, settings in config.proxies.items():
             self._proxies.open(name, settings, node_id(config))
-        self.handover.prepare(self._limit.limit)
+        self._custody.prepare(self._limit.limit)
 
     async def serve(self) -> None:
         """Do the rest of a start: accept, and let the connections of a predecessor go on."""
-        self.handover.adopt()
-        self._tasks.forever(self.handover.keep, "keep")
-        if self._absent is not None:
-            self._tasks.forever(self._absent.wait, "bind")
+        taken, reset = self._custody.adopt()
+        if taken or reset:
+            log.info("took over %d connections, reset %d", taken, reset)
+        self._tasks.forever(self._absent.wait, "bind")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tasks.forever(self._custody.keep, "keep")
         self._listen(self._config)
         for address, sock in self._sockets.items():
             log.info("no longer listening on %s", address)
             sock.close()
-            self.handover.not_listening(address)
+            self._custody.not_listening(address)
         self._sockets.clear()
-        self.handover.thaw()
+        self._custody.thaw()
 
     async def apply(self, config: Config) -> list[str]:
         """Go over to `config`; returns what changed, a line each. Raises LbproxyError with nothing changed."""
         plan = diff(self._config, config)
-        self._certificates = await rehearse(config)
-        known = await known_endpoints(server.address for each in plan.proxies for server in each.servers_added)
+        self._certificates = await self._rehearse(config)
+        known = await self._look_up(server for each in plan.proxies for server in each.servers_added)
         absent = self._bind(config)
         # From here on nothing fails and nothing waits: no client ever meets half of a configuration.
         self._known = known
@@ -138,24 +138,22 @@ class App:
 
     def _bind(self, config: Config, patience: Patience = Patience.NONE) -> list[str]:
         """Have a socket for every address; returns what cannot be had yet. Raises BindError, with nothing bound."""
-        if self._absent is None:
-            return []
         bound, absent = self._absent.bind(listens(config), self._sockets.keys() | self._proxies.listeners(), patience)
         self._sockets |= bound
-        self.handover.listening(bound)
+        self._custody.listening(bound)
         return absent
 
     async def _arrived(self, bound: dict[Address, SocketType]) -> None:
         self._sockets |= bound
-        self.handover.listening(bound)
+        self._custody.listening(bound)
         self._listen(self._config)
-        if self.handover.still:
+        if self._custody.still:
             self._proxies.pause()
 
     @property
     def absent(self) -> Collection[Address]:
         """The addresses that are not listened on, for this machine does not have them."""
-        return self._absent.addresses if self._absent is not None else ()
+        return self._absent.addresses
 
     def _listen(self, config: Config) -> None:
         """Give every address to its proxy, from another one where that has it."""
@@ -170,13 +168,19 @@ class App:
                 proxy.adopt(address, holder.take_listener(address))
         for address, holder in held.items():
             holder.close_listener(address)
-            self.handover.not_listening(address)
+            self._custody.not_listening(address)
 
-    def _monitor(self, backend: Backend, group: Group) -> Monitor:
+    async def _rehearse(self, config: Config) -> list[Secure]:
+        return await rehearse(config)
+
+    async def _look_up(self, servers: Iterable[ServerConfig]) -> Known:
+        return await known_endpoints(server.address for server in servers)
+
+    def _monitor(self, backend: Backend, group: Group) -> ServerMonitor:
         return Monitor(self._tasks, backend, group, self._known)
 
     def _unkept(self, slot: int) -> None:
-        self.handover.forget(slot)
+        self._custody.forget(slot)
 
     async def snapshot(self) -> Snapshot:
         """Return the state of everything; its `config` part is filled in by the caller."""
@@ -193,8 +197,8 @@ class App:
             proxies=tuple(proxy.view(now) for proxy in self._proxies.named.values()),
             task_failures=dict(self._tasks.failures),
             log_lines_dropped=logs.dropped(),
-            handed=dict(self.handover.handed),
-            kept=self.handover.kept,
+            handed=dict(self._custody.handed),
+            kept=self._custody.kept,
             usage=usage(),
             taken_at=time(),
             host=gethostname(),

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from lbproxy import form
 from lbproxy.config.model import Config
 from lbproxy.errors import ControlError, HandoverError, LbproxyError, YieldError
-from lbproxy.handover.custody import Custody
 from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.takeover import Takeover
 from lbproxy.handover.upgrade import ALONE, UNTOLD, Handed, Surroundings, hand_over
@@ -104,7 +103,6 @@ class Daemon:
 
     async def _start(self, takeover: Takeover | None) -> None:
         if takeover is not None:
-            self._custody()
             await takeover.run(self._prepare_to_take_over, self._take_over)
             return
         as_before = not self._reloader.view.last_reload_successful
@@ -168,7 +166,7 @@ class Daemon:
         log.info("stopped")
 
     async def _stop_plane(self) -> None:
-        if not self._for_good and self._plane.handover is not None and self._plane.handover.leave():
+        if not self._for_good and await self._plane.handover.leave():
             log.info("stopping, everything is left to the next process")
             self._notifier.barrier()
             logs.finish()
@@ -190,7 +188,8 @@ class Daemon:
         plane = await self._plane.snapshot()
         failed = Counter(plane.task_failures)
         failed.update(self._tasks.failures)
-        return replace(plane, config=self._reloader.view, loop_lag_seconds=max(self._lags), task_failures=dict(failed))
+        lag = max(plane.loop_lag_seconds, *self._lags)
+        return replace(plane, config=self._reloader.view, loop_lag_seconds=lag, task_failures=dict(failed))
 
     async def connections(self) -> list[ConnectionView]:
         """Return the open connections."""
@@ -235,14 +234,13 @@ class Daemon:
 
     async def upgrade(self) -> Handed:
         """Start this program anew and hand everything over to it; raises LbproxyError if that fails, and serves on."""
-        custody = self._custody()
         if not self._notifier.there or os.getpid() == 1:
             raise HandoverError(ALONE)
         try:
             async with self._life.turn(Event.UPGRADE), self._life.until(Phase.STOPPING):
                 if not self._notifier.again():
                     raise HandoverError(UNTOLD)
-                return await hand_over(custody, self._surroundings())
+                return await hand_over(self._plane.handover, self._surroundings())
         except TimeoutError:
             raise HandoverError("the daemon was told to stop meanwhile") from None
         except OSError as error:
@@ -256,11 +254,6 @@ class Daemon:
             gone=partial(self._life.hear, Event.HANDED),
             events=self._legacy.events,
         )
-
-    def _custody(self) -> Custody:
-        if self._plane.handover is None:
-            raise HandoverError("with several workers there is no handover: restart")
-        return self._plane.handover
 
     # -- while it serves ---------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from lbproxy.config.model import Address, Config
-from lbproxy.handover.custody import Custody
+from lbproxy.handover.handing import Handing
 from lbproxy.process.absent import Patience
 from lbproxy.status.snapshot import ConnectionView, Snapshot
 
@@ -15,8 +15,8 @@ class DataPlane(Protocol):
     """The data plane: `App` in this process, or `Supervisor` for several worker processes."""
 
     @property
-    def handover(self) -> Custody | None:
-        """What hands the connections over to another process; None where that cannot be done."""
+    def handover(self) -> Handing:
+        """What hands the connections over to another process."""
 
     @property
     def absent(self) -> Collection[Address]:

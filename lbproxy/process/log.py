@@ -18,7 +18,7 @@ import atexit
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
@@ -70,6 +70,40 @@ def setup(settings: Log, stream: Stream | None = None) -> None:
     access.setLevel(logging.INFO)
     access.disabled = not settings.access
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it announces every event of the directory at info
+
+
+class Relay(logging.Handler):
+    """Passes records on to `to` instead of writing them: another process does."""
+
+    def __init__(self, to: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self._to = to
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on."""
+        self._to(record)
+
+
+def relay(settings: Log, to: Callable[[logging.LogRecord], None]) -> None:
+    """Do as `setup`, but pass all records on to `to`, except for the access log: those lines are too many."""
+    setup(settings)
+    root = logging.getLogger()
+    streams = [each for each in root.handlers if isinstance(each, logging.StreamHandler)]
+    access = logging.getLogger(ACCESS)
+    access.propagate = False
+    access.handlers[:] = streams
+    root.handlers[:] = [Relay(to)]
+
+
+def born() -> None:
+    """Begin anew in a process that was forked: the thread that writes the log is not in it."""
+    _stderr.cache_clear()
+
+
+def whole(record: logging.LogRecord) -> str:
+    """Return what a record says, with the traceback if it has one."""
+    text = record.getMessage()
+    return f"{text}\n{logging.Formatter().formatException(record.exc_info)}" if record.exc_info else text
 
 
 def dropped() -> int:

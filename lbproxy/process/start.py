@@ -11,15 +11,14 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from lbproxy.config.load import Reading, loads, read_file
 from lbproxy.config.model import Config, Log
 from lbproxy.errors import ConfigError, HandoverError, LbproxyError
-from lbproxy.handover.inherit import Inherited, drop, from_fds
-from lbproxy.handover.keeper import queue_name
+from lbproxy.handover.inherit import Inherited, from_fds
 from lbproxy.handover.takeover import Takeover, live_apart
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
@@ -31,6 +30,9 @@ from lbproxy.process.following import Following, place
 from lbproxy.process.legacy import Legacy
 from lbproxy.process.systemd import Notifier, listen_fds
 from lbproxy.record import dataclass
+
+if TYPE_CHECKING:
+    from lbproxy.workers.nursery import Nursery
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,11 @@ def main(file: str, control: str | None = None, *, waits: bool = False) -> int:
     logs.setup(Log())
     _raise_fd_limit()
     try:
+        reading = read_file(file)
+        nursery = _nursery(reading.config)
         if takeover is not None:
             takeover.meet()
         inherited = takeover.inherited if takeover is not None else from_fds(listen_fds())
-        reading = read_file(file)
         if isinstance(reading.config, ConfigError) and not inherited.config:
             raise reading.config
     except (ConfigError, HandoverError) as problem:
@@ -68,10 +71,31 @@ def main(file: str, control: str | None = None, *, waits: bool = False) -> int:
             _rest()
         return 1
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    status = uvloop.run(_Start(file, control, waits, reading, takeover, inherited).run())
+    status = uvloop.run(_Start(file, control, waits, reading, takeover, inherited, nursery).run())
     if status == 1 and takeover is None:
         _rest()
     return status
+
+
+def size(config: Config) -> int:
+    """Return how many processes are to carry connections."""
+    if config.workers == 1:
+        return 1
+    from lbproxy.workers.cpus import count  # one process alone need not pay for it
+
+    return count(config.workers)
+
+
+def _nursery(config: Config | ConfigError) -> Nursery | None:
+    """Return where workers will come from, while there is neither loop nor thread; None where there will be none."""
+    if isinstance(config, ConfigError) or size(config) == 1:
+        return None
+    from lbproxy.workers.nursery import Nursery
+
+    try:
+        return Nursery.fork()
+    except OSError:
+        return None  # then one is started when it is needed, and says what is wrong
 
 
 def _is_absent(file: str) -> bool:
@@ -101,6 +125,7 @@ class _Start:
     reading: Reading
     takeover: Takeover | None
     inherited: Inherited
+    nursery: Nursery | None
     notifier: Notifier = field(default_factory=Notifier)
 
     async def run(self) -> int:
@@ -124,7 +149,7 @@ class _Start:
         logs.setup(config.log)
         following = Following(place(self.control or config.control))
         found = following.merged(config)
-        workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+        workers = size(config)
 
         legacy = Legacy(self.notifier, self.inherited)
 
@@ -135,15 +160,17 @@ class _Start:
             )  # fmt: skip
 
         if workers == 1:
+            if self.nursery is not None:  # it was for what the file says, and that does not work
+                self.nursery.close()
             with closing(Poller(asyncio.get_running_loop())) as poller:
                 app = App(found, poller, self.inherited, self.notifier if self.notifier.keeps else None)
                 return await daemon(app).run(self.takeover, otherwise=otherwise)
-        from lbproxy.process.supervisor import Supervisor  # no restart without handover should pay for it
+        from lbproxy.workers.supervisor import Supervisor  # one process alone need not pay for it
 
-        drop([*self.inherited.rested, *self.inherited.kept])  # several processes cannot go on with what one has left
-        for number in self.inherited.queues:
-            self.notifier.forget(queue_name(number))
-        return await daemon(Supervisor(found, workers, self.inherited.listeners)).run(self.takeover)
+        with closing(Poller(asyncio.get_running_loop())) as poller:
+            store = self.notifier if self.notifier.keeps else None
+            crew = Supervisor(found, workers, poller, self.inherited, store, self.nursery)
+            return await daemon(crew).run(self.takeover, otherwise=otherwise)
 
     def _patience(self, otherwise: bool) -> Patience:
         """Under systemd, which would only start it again, it always waits itself, and serves meanwhile."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.evidence import ANSWERED, weigh
 from lbproxy.balance.group import Group
-from lbproxy.balance.health import Transition
+from lbproxy.balance.health import Told, Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Endpoint, Server
 from lbproxy.balance.state import State
@@ -17,6 +18,14 @@ from lbproxy.config.model import ProxyConfig
 from lbproxy.net.contract import Socket, SocketAddress
 
 log = logging.getLogger("lbproxy.proxy")
+
+SILENT: Final = "silent"
+PROVED: Final = "proved"
+TRIED: Final = "tried"
+WANTED: Final = "wanted"
+Sign = CheckResult | TrafficResult | str
+"""What is seen of a server: a result, or one of the words above: it acknowledges nothing, it has answered a client, a
+suspect is being tried, a client would have needed its address."""
 
 
 class Backend:
@@ -37,6 +46,7 @@ class Backend:
         "name",
         "on_failure",
         "on_resolved",
+        "on_sign",
         "on_transition",
         "pool",
     )
@@ -55,6 +65,8 @@ class Backend:
         self.on_transition = on_transition
         self.on_failure = on_failure
         self.on_resolved = on_resolved
+        self.on_sign: Callable[[Server, Sign], None] | None = None
+        """Called with every sign, where processes share what they see."""
         self._settings = settings
         self._preface = settings.proxy_protocol
         self.connect_deadline = settings.connect_deadline
@@ -77,12 +89,28 @@ class Backend:
     def observe(self, server: Server, seen: CheckResult | TrafficResult, now: float) -> None:
         """Take in what a check or a connection has shown of `server`."""
         self._pass_on(server, server.health.observe(seen, now))
+        self._sign(server, seen)
         if isinstance(seen, TrafficResult) and seen.failure:
             self._hurry(server)
 
     def resolved(self, group: Group, answer: Sequence[Endpoint], now: float) -> None:
         """Take in where the name of a configured server is, by the resolver."""
-        came, gone = self.pool.resolved(group, answer, now)
+        self._moved(*self.pool.resolved(group, answer, now))
+
+    def agree(self, group: Group, places: Sequence[Endpoint], now: float) -> None:
+        """Have the members of `group` at these places and nowhere else: another process looks up names."""
+        self._moved(*self.pool.agree(group, places, now))
+
+    def believe(self, told: Sequence[tuple[Server, Told]]) -> None:
+        """Take it from another process how servers are, all of them before anything is done about any."""
+        for server, transition in [(server, server.health.believe(each)) for server, each in told]:
+            self._pass_on(server, transition)
+
+    def _sign(self, server: Server, seen: Sign) -> None:
+        if self.on_sign is not None:
+            self.on_sign(server, seen)
+
+    def _moved(self, came: list[Server], gone: list[Server]) -> None:
         if came or gone:
             try:
                 self.on_resolved(came, gone)
@@ -94,6 +122,7 @@ class Backend:
         for server in self.pool.servers:
             if server.endpoint is None:
                 self._hurry(server)
+                self._sign(server, WANTED)
 
     def _hurry(self, server: Server) -> None:
         try:
@@ -122,7 +151,9 @@ class Backend:
 
     def answered(self, server: Server, spoke_at: float, now: float) -> None:
         """Take in a server's first byte; `spoke_at` is when it was sent a whole ClientHello (NEVER if not)."""
-        server.health.suspicion.proved = True
+        if not server.health.suspicion.proved:
+            server.health.suspicion.proved = True
+            self._sign(server, PROVED)
         if spoke_at <= now:
             server.counts.first_byte_seconds.add(now - spoke_at)
         if server.health.doubted:
@@ -140,6 +171,7 @@ class Backend:
         """Take in that a server has acknowledged nothing for a while, as the kernel knows it: look at it soon."""
         server.health.checked.silent(now)
         self._hurry(server)
+        self._sign(server, SILENT)
 
     def uncheck(self, server: Server, now: float) -> None:
         """Forget what checks have said of `server`: there are none any more."""

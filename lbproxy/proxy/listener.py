@@ -11,11 +11,13 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Final
 
+from lbproxy.balance.shared import Cell
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.pipes import PipePool
-from lbproxy.net.poller import IN, Handler, Poller
+from lbproxy.net.poller import EXCLUSIVE, IN, Handler, Poller
 from lbproxy.net.reasons import SHORTAGE, reason
 from lbproxy.net.syscalls import accept
+from lbproxy.net.tcpinfo import backlog
 from lbproxy.net.timers import NEVER
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,10 @@ _WARN_EVERY: Final = 60.0
 _FDS_PER_CONNECTION: Final = 2
 _FREE_PER_PIPE: Final = 16
 """A download that stalls holds a pipe, of two descriptors: as many as that may, and others are copied."""
+_LET_OTHERS: Final = 0.02
+"""Seconds for which a process that has more connections than another leaves new ones to the others, see `Listener`."""
+_HELP_OUT: Final = 1.0
+"""Seconds for which it takes them all the same when clients have been left waiting."""
 BURST: Final = 16
 """Connections accepted in a turn. With one at a time, what runs behind the proxy is woken for each of them; with too
 many, those that are open wait."""
@@ -41,8 +47,11 @@ class ConnectionLimit:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.open = 0
+        self.cell: Cell | None = None
+        """Where other processes that accept from the same backlog count theirs, if there are any."""
         self._empty: asyncio.Event | None = None
         self._waiting: list[Listener] = []
+        self._stepped_back: list[Listener] = []
         self._warned_at = -_WARN_EVERY
 
     def measure(self, pipes: PipePool) -> None:
@@ -65,16 +74,36 @@ class ConnectionLimit:
     def acquire(self) -> None:
         """Count a connection in; there may be one too many by that, one that was inherited."""
         self.open += 1
+        if self.cell is not None:
+            self.cell.put(self.open)
 
     def release(self) -> None:
         """Count a connection out, and have those resumed that wait for it."""
         self.open -= 1
+        if self.cell is not None:
+            self.cell.put(self.open)
         if not self.open and self._empty is not None:
             self._empty.set()
         if self._waiting and not self.full():
             waiting, self._waiting = self._waiting, []
             for listener in waiting:
                 listener.resume()
+        if self._stepped_back and not self.ahead():
+            self._step_forward()
+
+    def step_back(self, listener: Listener) -> None:
+        """Have `listener` resumed when this process is no longer ahead."""
+        if listener not in self._stepped_back:
+            self._stepped_back.append(listener)
+
+    def _step_forward(self) -> None:
+        listeners, self._stepped_back = self._stepped_back, []
+        for listener in listeners:
+            listener.step_forward()
+
+    def ahead(self) -> bool:
+        """Whether another process that accepts here has clearly fewer."""
+        return self.cell is not None and self.cell.ahead(self.open)
 
     async def emptied(self) -> None:
         """Wait until no connection is open."""
@@ -90,9 +119,14 @@ class ConnectionLimit:
 
 
 class Listener(Handler):
-    """One listening socket. `on_accept` is called with each connection, counted in already, and its peer's address."""
+    """One listening socket. `on_accept` is called with each connection, counted in already, and its peer's address.
 
-    __slots__ = ("_fd", "_limit", "_poller", "_watching", "on_accept", "sock")
+    Several processes may accept from one backlog. Of those that wait the kernel wakes one (EPOLLEXCLUSIVE), and as it
+    likes: mostly the same. So one that is ahead of another steps back, out of the set, looks every 20 ms whether it
+    still is, and comes back as well when clients are waiting: then the others have no time, or stand still.
+    """
+
+    __slots__ = ("_fd", "_generous_until", "_limit", "_poller", "_stepped_back", "_watching", "on_accept", "sock")
 
     def __init__(
         self,
@@ -106,6 +140,8 @@ class Listener(Handler):
         self._limit = limit
         self._fd = sock.fileno()
         self._watching = False
+        self._stepped_back = False
+        self._generous_until = 0.0
         self.sock = sock
         self.on_accept = on_accept
         self.resume()
@@ -114,7 +150,7 @@ class Listener(Handler):
         """Accept, again after a `pause`."""
         if not self._watching and self._fd >= 0:
             self._watching = True
-            self._poller.add(self._fd, self, IN)
+            self._poller.add(self._fd, self, IN if self._limit.cell is None else IN | EXCLUSIVE)
 
     def ready(self, fd: int, events: int) -> None:
         """Accept what there is, up to BURST. Of more the set tells again, for a listener is level-triggered."""
@@ -125,7 +161,26 @@ class Listener(Handler):
             return
         for _ in range(BURST):
             if not self._accept_one() or self._limit.full():
-                return
+                break
+            if self._limit.cell is not None and self._step_back():
+                break
+
+    def _step_back(self) -> bool:
+        """Leave new connections to processes that have fewer, if there is one; returns whether it does."""
+        now = self._poller.now
+        if now < self._generous_until or not self._limit.ahead() or not self._watching:
+            return False
+        self.pause()
+        self._stepped_back = True
+        self._limit.step_back(self)
+        self._poller.at(self, now + _LET_OTHERS)
+        return True
+
+    def step_forward(self) -> None:
+        """Accept again, if it is for the others' sake that it does not."""
+        if self._stepped_back:
+            self._stepped_back = False
+            self.resume()
 
     def _accept_one(self) -> bool:
         """Accept one connection; returns whether there may be more."""
@@ -149,6 +204,11 @@ class Listener(Handler):
 
     def due(self, now: float) -> float:
         """Try again."""
+        if self._stepped_back and self._limit.ahead():
+            if not backlog(self.sock):
+                return now + _LET_OTHERS
+            self._generous_until = now + _HELP_OUT
+        self._stepped_back = False
         self.resume()
         return NEVER
 
@@ -160,6 +220,7 @@ class Listener(Handler):
     def pause(self) -> None:
         """Leave clients in the backlog until `resume`."""
         self._poller.timers.drop(self)
+        self._stepped_back = False
         if self._watching:
             self._watching = False
             self._poller.remove(self._fd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from socket import SocketType
 from typing import NamedTuple, Protocol
@@ -15,7 +15,8 @@ from lbproxy.balance.server import Endpoint, Server
 from lbproxy.config.model import Address, ProxyConfig
 from lbproxy.net.poller import Poller
 from lbproxy.proxy import views
-from lbproxy.proxy.backend import Backend
+from lbproxy.proxy.backend import TRIED, Backend
+from lbproxy.proxy.crew import Crew
 from lbproxy.proxy.listener import ConnectionLimit, Listener
 from lbproxy.proxy.reaction import Reaction
 from lbproxy.proxy.rebalance import Rebalancer
@@ -51,6 +52,8 @@ class Shared(NamedTuple):
     """Makes what looks after a server while it is configured."""
     unkept: Callable[[int], None] = lambda slot: None
     """Called at the end of a connection that somebody else held too, with its slot (`Link.kept`)."""
+    crew: Crew | None = None
+    """The other processes that serve the same proxies."""
 
 
 class Proxy:
@@ -66,10 +69,21 @@ class Proxy:
         self._settled = settings  # what `reconcile` has got to the end of
         self._shared = shared
         self._poller = poller
-        self._reaction = Reaction(poller, self.backend, self.sessions)
+        crew = shared.crew
+        self._leads = crew is None or not crew.follows
+        self._reaction = Reaction(poller, self.backend, self.sessions, says=self._leads)
         self._rebalancer = self._new_rebalancer()
         self._vitals = Vitals(poller, self.backend, self.sessions, lambda: bool(self.listeners))
+        if crew is not None:
+            self._join(crew)
         self._monitors = {group: shared.monitor(self.backend, group) for group in pool.groups}
+
+    def _join(self, crew: Crew) -> None:
+        backend = self.backend
+        on_sign = crew.on_sign
+        backend.pool.shares = crew.shares
+        backend.pool.on_trial = lambda server: on_sign(backend, server, TRIED)
+        backend.on_sign = lambda server, sign: on_sign(backend, server, sign)
 
     # -- listeners -----------------------------------------------------------------------------------------------
 
@@ -109,7 +123,8 @@ class Proxy:
         else:
             self.sessions.welcome_back(came)
         for server in gone:
-            log.info("%s: the name of %s no longer leads there: its connections may drain", self.name, server.label)
+            if self._leads:
+                log.info("%s: the name of %s no longer leads there: its connections may drain", self.name, server.label)
             self.retire(server)
 
     def set_drain(self, group: Group, drain: bool) -> None:
@@ -126,11 +141,13 @@ class Proxy:
         self._reaction.retire(server)
 
     def _new_rebalancer(self) -> Rebalancer:
-        return Rebalancer(self.backend, self.sessions.quiet, lambda: bool(self.listeners))
+        crew = self._shared.crew
+        processes = crew.shares.size if crew is not None else 1
+        return Rebalancer(self.backend, self.sessions.quiet, lambda: bool(self.listeners), processes=processes)
 
-    def rebalance(self, *, dry_run: bool) -> dict[str, int]:
+    def rebalance(self, *, dry_run: bool, beyond: Mapping[str, int] | None = None) -> dict[str, int]:
         """Close every surplus connection that is quiet, or only count them; returns how many, by server name."""
-        return self._rebalancer.once(self._poller.now, dry_run=dry_run)
+        return self._rebalancer.once(self._poller.now, dry_run=dry_run, beyond=beyond)
 
     # -- settings ------------------------------------------------------------------------------------------------
 

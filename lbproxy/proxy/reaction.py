@@ -39,13 +39,24 @@ SPREAD: Final = 3.0
 class Reaction:
     """Acts on the sessions of one proxy."""
 
-    def __init__(self, poller: Poller, backend: Backend, sessions: Sessions) -> None:
+    def __init__(self, poller: Poller, backend: Backend, sessions: Sessions, *, says: bool = True) -> None:
+        """It `says` what it hears unless another process does."""
+        self._says = says
         self._poller = poller
         self._backend = backend
         self._sessions = sessions
 
     def changed(self, server: Server, transition: Transition) -> None:
         """Called when the state of `server` has changed, or what the checks say behind it."""
+        said = transition.said
+        if self._says:
+            self._tell(server, transition)
+        if said is State.DOWN:
+            self._down(server)
+        elif said is State.SICK and self._backend.settings.on_down == "close":
+            self._later(GRACE, self._eviction(server, SERVER_SICK, State.SICK, SPREAD))
+
+    def _tell(self, server: Server, transition: Transition) -> None:
         new, old, said = transition.new, transition.old, transition.said
         who = self._backend.name, server.label
         level = logging.INFO if new is State.UP else logging.WARNING
@@ -53,10 +64,6 @@ class Reaction:
             log.log(level, "%s: server %s is %s, was %s: %s", *who, new, old, transition.reason)
         elif said is not State.UP:
             log.warning("%s: server %s is %s for the checks too: %s", *who, said, server.health.checked.reason)
-        if said is State.DOWN:
-            self._down(server)
-        elif said is State.SICK and self._backend.settings.on_down == "close":
-            self._later(GRACE, self._eviction(server, SERVER_SICK, State.SICK, SPREAD))
 
     def _down(self, server: Server) -> None:
         close = self._backend.settings.on_down == "close"
@@ -98,8 +105,9 @@ class Reaction:
         else:
             return
         server.manual = drain
-        how = "drained" if drain else "made ready"
-        log.info("%s: server %s %s by the operator", self._backend.name, server.label, how)
+        if self._says:
+            how = "drained" if drain else "made ready"
+            log.info("%s: server %s %s by the operator", self._backend.name, server.label, how)
 
     def retire(self, server: Server) -> None:
         """Let the connections of a removed server live on for drain_timeout, then cut them."""

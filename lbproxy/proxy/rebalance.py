@@ -87,7 +87,7 @@ class Rebalancer(Timer):
     looked at than are wanted. `serving` says whether clients that are cut could come back.
     """
 
-    __slots__ = ("_backend", "_next_round", "_quiet", "_rng", "_serving", "_uneven")
+    __slots__ = ("_backend", "_next_round", "_processes", "_quiet", "_rng", "_serving", "_uneven")
 
     def __init__(
         self,
@@ -95,11 +95,14 @@ class Rebalancer(Timer):
         quiet: Callable[[Server, float], Iterable[Cuttable]],
         serving: Callable[[], bool],
         rng: random.Random | None = None,
+        processes: int = 1,
     ) -> None:
+        """`processes` look after the same servers, each in its share of the time."""
         super().__init__()
         self._backend = backend
         self._quiet = quiet
         self._serving = serving
+        self._processes = processes
         self._rng = rng or random.Random()  # noqa: S311  # jitter, nothing secret
         self._uneven = False
         self._next_round = 0.0
@@ -110,7 +113,8 @@ class Rebalancer(Timer):
         if not per_minute or not self._serving():
             return NEVER
         period, most = pace(per_minute)
-        uneven = bool(self.surplus(now))
+        period *= self._processes
+        uneven = bool(surplus_of(self._backend, now))
         if uneven and not self._uneven:
             self._next_round = max(self._next_round, now + period * self._rng.random())
         self._uneven = uneven
@@ -119,12 +123,14 @@ class Rebalancer(Timer):
             self._next_round = now + period * self._rng.uniform(1, 1 + _JITTER)
         return max(now + _LOOK, self._next_round) if uneven else now + _LOOK
 
-    def once(self, now: float, most: int | None = None, *, dry_run: bool = False) -> dict[str, int]:
+    def once(
+        self, now: float, most: int | None = None, *, dry_run: bool = False, beyond: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
         """Close the surplus that may be closed, `most` connections at most; returns how many, by server name.
 
-        With `dry_run` nothing is closed.
+        With `dry_run` nothing is closed. `beyond` is the surplus by server name, where somebody else has counted it.
         """
-        victims = list(islice(self._choose(now), most))
+        victims = list(islice(self._choose(now, beyond), most))
         if not dry_run:
             for_each((victim for _, victim in victims), lambda victim: victim.cut(REBALANCED))
         counts = dict(Counter(server.name for server, _ in victims))
@@ -133,18 +139,21 @@ class Rebalancer(Timer):
                 log.info("%s: closed %d surplus connections to %s", self._backend.name, count, name)
         return counts
 
-    def surplus(self, now: float) -> list[tuple[Server, int]]:
-        """Return the servers that have more than their share, and how many more, the largest first."""
-        settings = self._backend.settings
-        servers = [
-            server for server in self._backend.pool.servers
-            if server.usable() and not server.backup and now - server.recovered_at >= settings.slow_start
-        ]  # fmt: skip
-        loads = [Load(server.connections, server.weight, server.limit()) for server in servers]
-        found = [(server, count) for server, count in zip(servers, surplus(loads), strict=True) if count]
-        return sorted(found, key=lambda pair: -pair[1])
-
-    def _choose(self, now: float) -> Iterator[tuple[Server, Cuttable]]:
-        for server, count in self.surplus(now):
+    def _choose(self, now: float, beyond: Mapping[str, int] | None) -> Iterator[tuple[Server, Cuttable]]:
+        found = surplus_of(self._backend, now)
+        if beyond is not None:
+            found = [(server, beyond.get(server.name, 0)) for server in self._backend.pool.servers]
+        for server, count in found:
             for victim in islice(self._quiet(server, self._backend.settings.rebalance.quiet), count):
                 yield server, victim
+
+
+def surplus_of(backend: Backend, now: float) -> list[tuple[Server, int]]:
+    """Return the servers of a proxy that have more than their share, and how many more, the largest first."""
+    servers = [
+        server for server in backend.pool.servers
+        if server.usable() and not server.backup and now - server.recovered_at >= backend.settings.slow_start
+    ]  # fmt: skip
+    loads = [Load(server.carried(), server.weight, server.limit()) for server in servers]
+    found = [(server, count) for server, count in zip(servers, surplus(loads), strict=True) if count]
+    return sorted(found, key=lambda pair: -pair[1])

@@ -8,6 +8,7 @@ from typing import Final
 
 from lbproxy.balance.histogram import LIFE, Seconds
 from lbproxy.balance.server import Server
+from lbproxy.balance.shared import Cell
 from lbproxy.net import sockets as socks
 from lbproxy.net.bugs import for_each
 from lbproxy.net.closing import reset
@@ -47,6 +48,8 @@ class Sessions:
         self._limit = limit
         self._unkept = unkept
         self._open: set[Session] = set()
+        self.cell: Cell | None = None
+        """Where other processes count theirs, if there are any."""
         self._circles = Circles(poller, backend.name, self)
         self._complained_at = -_COMPLAIN_EVERY
         self._unsaid = 0
@@ -75,8 +78,7 @@ class Sessions:
         self.total += 1
         if self.total >= self._circles.look_at:
             self._circles.look(self.total)
-        most = self._backend.max_connections
-        if most and len(self._open) >= most:
+        if not self._has_room():
             _count(self.rejected, MAX_CONNECTIONS)
             reset(client)
             client.close()
@@ -86,9 +88,38 @@ class Sessions:
         self._open.add(session)
         session.thaw()
 
+    def _has_room(self) -> bool:
+        """Whether there may be one more; with other processes, it is then counted in."""
+        most = self._backend.max_connections
+        cell, shares = self.cell, self._backend.pool.shares
+        if cell is None or shares is None:
+            return not most or len(self._open) < most
+        one_more = len(self._open) + 1
+        if not most or one_more + cell.elsewhere() + shares.size <= most:
+            cell.put(one_more)
+            return True
+        shares.guard.take()
+        try:
+            fits = one_more + cell.elsewhere() <= most
+            if fits:
+                cell.put(one_more)
+            return fits
+        finally:
+            shares.guard.release()
+
+    def share(self, cell: Cell | None) -> None:
+        """Count in `cell` too, from now on."""
+        self.cell = cell
+        self._counted()
+
+    def _counted(self) -> None:
+        if self.cell is not None:
+            self.cell.put(len(self._open))
+
     def take_in(self, session: Session) -> None:
         """Count in a connection that was another process's, made with `on_end`."""
         self._open.add(session)
+        self._counted()
         self._limit.acquire()
 
     def of(self, server: Server) -> Iterator[Session]:
@@ -131,6 +162,7 @@ class Sessions:
 
     def _ended(self, session: Session, reason: str, why: str) -> None:
         self._open.discard(session)
+        self._counted()
         self._limit.release()
         link = session.link
         if link is not None and link.kept:

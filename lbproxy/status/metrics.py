@@ -83,6 +83,11 @@ def _itself(snapshot: Snapshot) -> Iterator[str]:
         by("task", snapshot.task_failures),
     )
     yield from counter(
+        "lbproxy_worker_restarts_total",
+        "Workers that had died or hung, and were replaced.",
+        [({}, snapshot.workers_replaced)],
+    )
+    yield from counter(
         "lbproxy_log_lines_dropped_total",
         "Lines of the log that nobody read in time.",
         [({}, snapshot.log_lines_dropped)],

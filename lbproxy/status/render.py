@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lbproxy.status.shapes import Connection, ProxyStatus, ServerStatus, Status
+from lbproxy.status.shapes import Connection, ProxyStatus, ServerStatus, Status, WorkerStatus
 
 if TYPE_CHECKING:
-    from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot
+    from lbproxy.status.snapshot import ConnectionView, ProxyView, ServerView, Snapshot, WorkerView
 
 
 def status_json(snapshot: Snapshot) -> Status:
@@ -32,6 +32,8 @@ def status_json(snapshot: Snapshot) -> Status:
         "task_failures": dict(snapshot.task_failures),
         "log_lines_dropped": snapshot.log_lines_dropped,
         "host": snapshot.host,
+        "workers": [_worker_json(worker) for worker in snapshot.workers],
+        "workers_replaced": snapshot.workers_replaced,
     }
 
 
@@ -45,6 +47,17 @@ def conn_json(connection: ConnectionView) -> Connection:
         "idle_seconds": round(connection.idle_seconds, 3),
         "bytes_in": connection.bytes_in,
         "bytes_out": connection.bytes_out,
+    }
+
+
+def _worker_json(worker: WorkerView) -> WorkerStatus:
+    return {
+        "pid": worker.pid,
+        "uptime_seconds": round(worker.uptime_seconds, 3),
+        "connections": worker.connections,
+        "connections_total": worker.connections_total,
+        "cpu_seconds": worker.cpu_seconds,
+        "resident_bytes": worker.resident_bytes,
     }
 
 

@@ -54,10 +54,22 @@ class ConfigStatus(TypedDict):
     last_reload_error: str | None
 
 
+class WorkerStatus(TypedDict):
+    """One of several processes that carry connections."""
+
+    pid: int
+    uptime_seconds: float
+    connections: int
+    connections_total: int
+    cpu_seconds: float
+    resident_bytes: int
+
+
 class Status(TypedDict):
     """A whole process; `proxies` by name, in the order of the file.
 
-    `task_failures` are errors of lbproxy's own in what must run for ever, by kind.
+    `task_failures` are errors of lbproxy's own in what must run for ever, by kind. `workers` are the processes that
+    carry the connections, empty where `pid` does it itself; `workers_replaced` says how many have died or hung.
     """
 
     version: str
@@ -71,6 +83,8 @@ class Status(TypedDict):
     task_failures: dict[str, int]
     log_lines_dropped: int
     host: str
+    workers: list[WorkerStatus]
+    workers_replaced: int
 
 
 class Connection(TypedDict):

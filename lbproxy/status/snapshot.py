@@ -103,6 +103,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """One of several processes that carry connections; `number` begins with 1."""
+
+    number: int
+    pid: int
+    uptime_seconds: float
+    connections: int
+    connections_total: int
+    cpu_seconds: float
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The whole process. `generation` grows by one with each change of the configuration, from 1."""
 
@@ -127,6 +140,10 @@ class Snapshot:
     taken_at: float = 0.0
     """Unix time."""
     host: str = ""
+    workers: tuple[WorkerView, ...] = ()
+    """The processes that carry the connections, where it is not this one."""
+    workers_replaced: int = 0
+    """Those that had to be replaced, since they had died or hung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,30 @@ def proxy_lines(status: Status, name: str, screen: Screen = _USUAL) -> list[str]
     return [*paragraph(f"{name} on {listens}: {summary(proxy)}", screen.width), *(f"  {line}" for line in servers)]
 
 
+def workers_text(status: Status, screen: Screen = _USUAL) -> str:
+    """Return what `lbproxy status --workers` prints below the rest."""
+    workers = status.get("workers", [])  # a daemon of before the last upgrade of the package says nothing of them
+    if not workers:
+        return f"one process carries all connections: pid {status['pid']}\n"
+    rows = [["WORKER", "PID", "FOR", "CONNS", "TOTAL", "CPU", "MEMORY"]]
+    rows += (
+        [
+            str(number),
+            str(each["pid"]),
+            duration(each["uptime_seconds"]),
+            str(each["connections"]),
+            str(each["connections_total"]),
+            duration(each["cpu_seconds"]),
+            size(each["resident_bytes"]),
+        ]
+        for number, each in enumerate(workers, 1)
+    )
+    lines = table(rows, screen.width)
+    if replaced := status["workers_replaced"]:
+        lines += paragraph(f"{replaced} workers had died or hung, and were replaced", screen.width)
+    return "\n".join(lines) + "\n"
+
+
 def conns_text(connections: list[Connection], owners: list[str] | None = None, screen: Screen = _USUAL) -> str:
     """Return what `lbproxy conns` prints; `owners` are the local processes that have the connections, if known."""
     if not connections:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lbproxy.balance.shared import Cell
 from lbproxy.config.model import Address
 from lbproxy.errors import BindError
 from lbproxy.net import sockets as socks
@@ -261,3 +262,63 @@ def test_ipv6_leaves_the_same_port_of_ipv4_free(bench: Bench) -> None:
         syscalls.send(accepted[0].fileno(), b"six")
         accepted[0].close()
         assert client.recv(10) == b"six"
+
+
+class Crowd(House):
+    """A listener of one of two processes that accept from the same backlog."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.numbers = memoryview(bytearray(16)).cast("q")
+        super().__init__(bench)
+        self.listener.close()
+        self.limit.cell = Cell(self.numbers, 0, [1])
+        self.listener = self.open()
+
+    def others(self, count: int) -> None:
+        """Have the other process carry so many."""
+        self.numbers[1] = count
+
+
+@pytest.fixture
+def crowd(bench: Bench) -> Iterator[Crowd]:
+    """Make a listener that is not alone."""
+    made = Crowd(bench)
+    yield made
+    made.close()
+
+
+def test_a_process_that_is_ahead_leaves_new_clients_to_the_others(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel wakes mostly the same one of those that wait; when it is not ahead any more it takes its part."""
+    monkeypatch.setattr(listeners, "_LET_OTHERS", 3600.0)
+    crowd.knock(12)
+    crowd.loop.until(lambda: len(crowd.inside) == 9, "nine are more than eight ahead")
+    crowd.loop.settle()
+    assert (len(crowd.inside), crowd.numbers[0]) == (9, 9)
+    crowd.others(5)
+    crowd.show_out()
+    crowd.loop.until(lambda: len(crowd.inside) == 11, "the rest is let in")
+
+
+def test_clients_that_nobody_takes_are_let_in_all_the_same(crowd: Crowd) -> None:
+    """The others have no time, or one of them stands still."""
+    crowd.knock(40)
+    crowd.loop.until(lambda: len(crowd.inside) == 40, "nobody is left waiting")
+    assert crowd.numbers[0] == 40
+
+
+def test_one_that_has_stepped_back_can_be_paused_and_closed(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not come back by itself, for the connections are on their way to another process."""
+    monkeypatch.setattr(listeners, "_LET_OTHERS", 0.01)
+    crowd.knock(10)
+    crowd.loop.until(lambda: len(crowd.inside) >= 9, "it steps back")
+    crowd.listener.pause()
+    before = len(crowd.inside)
+    crowd.knock(3)
+    crowd.others(100)
+    crowd.show_out()
+    crowd.loop.settle()
+    assert len(crowd.inside) == before - 1
+    crowd.listener.resume()
+    crowd.loop.until(lambda: len(crowd.inside) >= before + 2, "it accepts again")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -31,9 +32,14 @@ def echoes() -> Iterator[list[Echo]]:
 
 
 def workers(daemon: Daemon) -> set[int]:
-    """Return the processes that the daemon has started."""
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text()
-    return {int(pid) for pid in children.split()}
+    """Return the processes that carry the daemon's connections."""
+    return {worker["pid"] for worker in daemon.status()["workers"]}
+
+
+def descendants(pid: int) -> set[int]:
+    """Return all processes that a process has started, and those have."""
+    children = {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return children.union(*map(descendants, children))
 
 
 def alive(pid: int) -> bool:
@@ -84,7 +90,7 @@ def connected(daemon: Daemon) -> Iterator[list[socket.socket]]:
 def test_workers_share_the_work_and_their_figures_are_added_up(echoes: list[Echo]) -> None:
     """Connections, bytes and totals of all; one process has the control socket."""
     with Daemon({**one_proxy(echoes), "workers": 2}) as daemon:
-        assert len(workers(daemon)) == 2
+        until(lambda: len(workers(daemon)) == 2)
         with connected(daemon) as clients:
             status = daemon.status()
             assert (status["pid"], status["generation"]) == (daemon.pid, 1)
@@ -103,7 +109,7 @@ def test_auto_is_one_worker_for_each_cpu_that_may_be_used(echoes: list[Echo]) ->
     """With one CPU there is no process beside the daemon."""
     with Daemon({**one_proxy(echoes), "workers": "auto"}) as daemon:
         cpus = len(os.sched_getaffinity(0))
-        assert len(workers(daemon)) == (cpus if cpus > 1 else 0)
+        until(lambda: len(workers(daemon)) == (cpus if cpus > 1 else 0))
         assert flood(daemon.port, 20).errors == []
 
 
@@ -161,37 +167,142 @@ def _replaced(daemon: Daemon) -> None:
         until(lambda: len(daemon.conns()) == len(clients), "the new one is asked, too")
 
 
-def test_a_killed_worker_is_replaced_and_the_port_never_refuses(echoes: list[Echo]) -> None:
-    """Only its own connections are lost; the new one has the configuration of now and not that of the start."""
+def old_enough(daemon: Daemon, count: int) -> None:
+    """Wait until so many connections are kept."""
+    until(lambda: len([c for c in daemon.conns() if c["age_seconds"] > 3.5]) >= count, "they are old enough", 20)
+
+
+def exchanges(client: socket.socket) -> bool:
+    """Whether a connection still carries bytes both ways."""
+    try:
+        client.sendall(b"still there?")
+        return receive(client, 12) == b"still there?"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", ["KILL", "STOP"])
+def test_a_worker_that_dies_or_hangs_is_replaced_and_what_it_had_goes_on(echoes: list[Echo], how: str) -> None:
+    """Its connections with the next one, which has the configuration of now; no new one is refused meanwhile."""
     a, b = echoes
-    config = {**one_proxy([a]), "workers": 2}
+    config = {**one_proxy([a]), "workers": 2, "watch": False}
     with Daemon(config) as daemon, ThreadPoolExecutor(1) as pool, connected(daemon) as clients:
-        config["proxies"]["p"]["servers"] = [b.address]
-        extra = free_port()
-        config["proxies"]["p"]["listen"].append(f"127.0.0.1:{extra}")
+        old_enough(daemon, len(clients))
+        config["proxies"]["p"]["servers"] = [b.address, {"address": a.address, "down": True}]
         daemon.reload(config)
-        before = workers(daemon)
-        traffic = pool.submit(flood, daemon.port, 600, per_second=200)
-        killed = min(before)
-        os.kill(killed, signal.SIGKILL)
-        until(lambda: len(workers(daemon) - {killed}) == 2, "there are two again")
+        before, status = workers(daemon), daemon.status()["proxies"]["p"]
+        traffic = pool.submit(flood, daemon.port, 400, per_second=100)
+        struck = min(before)
+        os.kill(struck, getattr(signal, f"SIG{how}"))
+        until(lambda: len(workers(daemon) - {struck}) == 2, "there are two again", 20)
         tally = traffic.result()
-        # A connection that the dead one had accepted and not yet answered is lost with it, and no other.
+        # One that had been accepted and not yet answered is lost, and no other.
         assert not [error for error in tally.errors if "Refused" in error]
         assert len(tally.errors) <= 2
         assert set(tally.answers) == {"b"}
-        assert 0 < len(daemon.conns()) < len(clients)
-        survivor = before - {killed}
-        os.kill(survivor.pop(), signal.SIGKILL)
-        until(lambda: len(workers(daemon)) == 2 and not workers(daemon) & before, "both are new")
-        assert flood(extra, 20).answers == {"b": 20}
-        assert daemon.log.count("its connections are lost") == 2
+        assert all(exchanges(client) for client in clients)
+        after = daemon.status()
+        assert after["workers_replaced"] == 1
+        assert after["proxies"]["p"]["connections_total"] >= status["connections_total"] + 400 - len(tally.errors) - 50
+        assert daemon.log.count("of its connections go on with another one, 0 are reset") == 1
+
+
+def test_a_worker_can_be_replaced_after_the_nursery_was_killed(echoes: list[Echo]) -> None:
+    """Another one is started; that takes its time, and the other worker serves meanwhile."""
+    with Daemon({**one_proxy(echoes), "workers": 2}) as daemon:
+        before = workers(daemon)
+        (nursery,) = [pid for pid in descendants(daemon.pid) if pid not in before]
+        os.kill(nursery, signal.SIGKILL)
+        os.kill(min(before), signal.SIGKILL)
+        until(lambda: len(workers(daemon) - {min(before)}) == 2, "there are two again", 20)
+        assert flood(daemon.port, 40).errors == []
+
+
+def test_a_limit_is_that_of_all_workers_exactly(echoes: list[Echo]) -> None:
+    """Of 300 clients at once as many are served as `max_connections` says."""
+    with Daemon({**one_proxy(echoes, max_connections=100), "workers": 2}) as daemon, ExitStack() as stack:
+        served = 0
+        for _ in range(300):
+            with contextlib.suppress(ConnectionError):
+                served += receive_line(stack.enter_context(connect(daemon.port))) in ("a", "b")
+        assert served == 100
+        proxy = daemon.status()["proxies"]["p"]
+        assert (proxy["connections"], proxy["connections_total"]) == (100, 300)
+
+
+def test_held_connections_are_spread_as_by_one_process() -> None:
+    """Least connections by the sums: counts differ by as many as there are workers, at most."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Echo(name)) for name in "abc"]
+        daemon = stack.enter_context(Daemon({**one_proxy(servers), "workers": 2}))
+        clients = [stack.enter_context(connect(daemon.port)) for _ in range(300)]
+        assert all(receive_line(client) in "abc" for client in clients)
+        carried = [server["connections"] for server in daemon.servers().values()]
+        assert sum(carried) == 300
+        assert max(carried) - min(carried) <= 2
+        split = [worker["connections"] for worker in daemon.status()["workers"]]
+        assert sum(split) == 300
+        assert min(split) > 100
+
+
+def test_a_server_is_checked_as_often_as_by_one_process() -> None:
+    """Whoever leads asks, and the workers are told."""
+    with ExitStack() as stack:
+        counts = []
+        for number in (1, 4):
+            server = stack.enter_context(Echo("a"))
+            config = one_proxy([server], health={"type": "tcp", "interval": "1s"})
+            daemon = stack.enter_context(Daemon({**config, "workers": number}))
+            until(lambda daemon=daemon: next(iter(daemon.servers().values()))["state"] == "up", "it is checked")
+            counts.append((daemon, server))
+        time.sleep(4)
+        alone, together = (next(iter(daemon.servers().values()))["checks"]["ok"] for daemon, _ in counts)
+        assert abs(alone - together) <= 2
+
+
+def test_what_one_worker_has_met_the_others_know(echoes: list[Echo]) -> None:
+    """A server that refuses one client of one worker is avoided by all, and shown as down with the reason."""
+    refusing = free_port()
+    config = one_proxy([f"127.0.0.1:{refusing}", *echoes], fail_timeout="1h")
+    with Daemon({**config, "workers": 4}) as daemon:
+        assert {greeting(daemon.port) for _ in range(80)} == {"a", "b"}
+        down = daemon.servers()[f"127.0.0.1:{refusing}"]
+        assert (down["state"], "refused" in down["reason"]) == ("down", True)
+        assert down["connect_failures_total"] <= 4
+        assert daemon.log.count("is down, was up") == 1
+
+
+def test_surplus_connections_are_closed_over_all_workers(echoes: list[Echo]) -> None:
+    """As many as there are too many in all, and not as many for each."""
+    a, b = echoes
+    config = {**one_proxy([a, {"address": b.address, "down": True}], slow_start=0), "workers": 2, "watch": False}
+    config["proxies"]["p"]["rebalance"] = {"quiet": "1s"}
+    with Daemon(config) as daemon, connected(daemon) as clients:
+        surplus = len(clients) // 2
+        config["proxies"]["p"]["servers"] = [a.address, b.address]
+        daemon.reload(config)
+        until(lambda: all(c["idle_seconds"] > 1.2 for c in daemon.conns()), "all are quiet", 10)
+        assert daemon.call("rebalance", dry_run=True)["servers"] == {a.address: surplus}
+        assert daemon.call("rebalance", dry_run=False)["servers"] == {a.address: surplus}
+        until(lambda: len(daemon.conns()) == len(clients) - surplus)
+
+
+def test_a_line_of_a_worker_is_in_the_log_once(echoes: list[Echo]) -> None:
+    """It is the supervisor that writes them, and events have them; the access log comes from the workers."""
+    config = {**one_proxy(["127.0.0.1:1"]), "workers": 2, "log": {"access": True}}
+    with Daemon(config) as daemon:
+        with contextlib.suppress(ConnectionError):
+            greeting(daemon.port)
+        until(lambda: "a client could not be served" in daemon.log, "it is said")
+        assert daemon.log.count("a client could not be served") == 1
+        assert [e for e in daemon.call("events")["events"] if "a client could not be served" in e["msg"]]
+        until(lambda: daemon.log.count(" access: ") == 1, "the access log has it")
 
 
 def test_a_stop_lets_the_exchanges_of_every_worker_end(echoes: list[Echo]) -> None:
     """Meanwhile new clients are served and the status is still to be had; then no process is left."""
     with Daemon({**one_proxy(echoes), "workers": 2, "shutdown_timeout": "1h"}) as daemon, connected(daemon) as clients:
-        pids = workers(daemon)
+        pids = descendants(daemon.pid)
         with connect(daemon.port) as last:
             receive_line(last)
 
@@ -227,7 +338,7 @@ def test_no_worker_outlives_a_killed_daemon(echoes: list[Echo]) -> None:
     """They hear that the parent is gone, cut what they have, and end; the port is free again."""
     with Daemon({**one_proxy(echoes), "workers": 2}) as daemon, connect(daemon.port) as client:
         receive_line(client)
-        pids = workers(daemon)
+        pids = descendants(daemon.pid)
         os.kill(daemon.pid, signal.SIGKILL)
         daemon.process.wait()
         until(lambda: not [pid for pid in pids if alive(pid)], "the workers end")

@@ -51,10 +51,26 @@ ALLOWED: dict[str, set[str]] = {
     },
     # live connections to a successor
     "handover": {"proxy", "relay", "net", "balance.group", "balance.server", "config.model", "errors", "warnonce"},
+    # a data plane in one process
+    "process.events": {"status"},
+    "process.output": set(),
+    "process.log": {"process.events", "process.output", "config.model", "status"},
+    "process.identity": {"config.model"},
+    "process.usage": {"status.snapshot"},
+    "process.absent": {"net", "config.model", "errors"},
+    "process.app": {
+        "process.absent", "process.identity", "process.log", "process.usage", "handover", "checks", "proxy", "net",
+        "status", "balance", "config", "errors", "form", "tasks",
+    },
+    # the same in several
+    "workers": {
+        "process.absent", "process.app", "process.identity", "process.log", "process.usage", "handover", "checks",
+        "proxy", "net", "status.snapshot", "balance", "config", "errors", "form", "tasks", "threads",
+    },
     # the process around it
     "process": {
-        "handover", "sources", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors", "form",
-        "tasks", "threads", "warnonce",
+        "workers", "handover", "sources", "checks", "proxy", "relay", "net", "status", "balance", "config", "errors",
+        "form", "tasks", "threads", "warnonce",
     },
     # the command line
     "demo": {"status", "errors", "tasks"},
@@ -78,7 +94,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "watchfiles": {"process.watch"},
     "crossplane": {"importer.nginx.file"},
     "h11": {"status.http", "checks.probe", "sources.api", "sources.kubernetes"},
-    "uvloop": {"process.start", "process.worker", "net.syscalls"},
+    "uvloop": {"process.start", "workers.worker", "net.syscalls"},
 }
 
 PURE = ("warnonce", "balance", "checks.answer", "config.model", "config.diff", "relay.duplex", "net.timers",

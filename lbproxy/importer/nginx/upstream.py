@@ -21,7 +21,7 @@ _LISTEN: Final[Mapping[str, str]] = {
 }
 _KEEPALIVE: Final = "towards clients keepalive has its own times, see `keepalive`"
 _UPSTREAM: Final[Mapping[str, str]] = {
-    "zone": "workers share nothing that would have to be named",
+    "zone": "workers share what they know of servers by themselves",
     "include": "what is in there follows with its own place",
 }
 _FLAGS: Final = ("backup", "down")

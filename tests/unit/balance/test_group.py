@@ -144,3 +144,15 @@ def test_its_state_is_that_of_its_best_address(results: list[CheckResult | None]
         if result is not None:
             server.health.observe(result, 1.0)
     assert group.state()[:2] == (state, reason)
+
+
+def test_a_group_that_is_told_where_its_members_are_has_no_others() -> None:
+    """Who looks up names has decided which of them outlive an answer; those that stay keep what they carry."""
+    group = Group(ServerConfig(address=Address("m.test", 6443), name="m"), Rules(), 0.0)
+    one, two, three = ((2, (f"127.0.0.{at}", 6443)) for at in (1, 2, 3))
+    came, gone = group.agree([one, two], [one, two], 1.0)
+    assert ([server.endpoint for server in came], gone) == ([one, two], [])
+    stays = group.members[1]
+    came, gone = group.agree([two, three], [two, three], 2.0)
+    assert ([server.endpoint for server in came], [server.endpoint for server in gone]) == ([three], [one])
+    assert group.members[0] is stays

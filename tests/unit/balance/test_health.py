@@ -13,9 +13,10 @@ from lbproxy.balance.suspicion import TrafficResult
 
 UP, SICK, DRAINING, DOWN = State.UP, State.SICK, State.DRAINING, State.DOWN
 
-LETTER = {UP: "u", SICK: "s", DRAINING: "l", DOWN: "d"}
+LETTER = {UP: "u", SICK: "s", DRAINING: "l", DOWN: "d", State.UNCHECKED: "?"}
 """Of a check and of a state; l is for leaving."""
 CHECKS = {letter: CheckResult(state, f"a check says {state.value}", state.value) for state, letter in LETTER.items()}
+del CHECKS["?"]
 TRAFFIC = {
     "F": TrafficResult("connect refused"),
     "E": TrafficResult("reset before its first byte", answered=True),
@@ -282,3 +283,29 @@ def test_enough_good_results_make_any_server_up(story: str) -> None:
     states(health, story)
     states(health, "u" * 2 * FLAP_LIMIT + "A", start=100.0)
     assert health.state is UP
+
+
+@given(st.text("uslFECAd", max_size=14), st.text("uslFECAd", max_size=14))
+def test_one_who_is_told_chooses_as_the_one_who_saw(story: str, more: str) -> None:
+    """State, rank and trial are alike, also after both have seen the same things since."""
+    seer, told = (Health(Rules(rise=2, fall=2, interval=1.0, max_fails=2), 0.0) for _ in range(2))
+    states(seer, story)
+    told.believe(seer.tell())
+    assert told.tell() == seer.tell()
+    assert (told.severity, told.checked.vouches) == (seer.severity, seer.checked.vouches)
+    traffic = "".join(letter for letter in more if letter in TRAFFIC)
+    assert states(told, traffic, start=len(story)) == states(seer, traffic, start=len(story))
+    for now in (len(story), len(story) + 5.0, len(story) + 30.0):
+        assert told.may_be_tried(now) == seer.may_be_tried(now)
+    assert (told.suspicion.rank(), told.suspicion.tell()) == (seer.suspicion.rank(), seer.suspicion.tell())
+
+
+@given(st.text("uslFECAd", max_size=20))
+def test_one_who_is_told_meets_the_same_transitions(story: str) -> None:
+    """When the checks have changed their mind it is said so, or nothing would be done about the connections."""
+    seer, told = (Health(Rules(rise=1, fall=1, interval=1.0), 0.0) for _ in range(2))
+    for at, letter in enumerate(story, 1):
+        seen = seer.observe(CHECKS.get(letter) or TRAFFIC[letter], float(at))
+        heard = told.believe(seer.tell())
+        assert (heard and heard[:2], heard and heard.said) == (seen and seen[:2], seen and seen.said)
+        assert told.believe(seer.tell()) is None

@@ -150,8 +150,8 @@ def test_some_settings_wait_for_a_restart() -> None:
     plan = diff(BASE, replace(BASE, workers="auto", control="/run/other.sock", watch=False))
     assert plan.lines() == [
         "watch true -> false",
-        "workers 1 -> auto takes effect at the next restart",
-        "control /run/lbproxy/control.sock -> /run/other.sock takes effect at the next restart",
+        "workers 1 -> auto takes effect at the next restart or upgrade",
+        "control /run/lbproxy/control.sock -> /run/other.sock takes effect at the next restart or upgrade",
     ]
     assert [setting.key for setting in plan.restart_needed] == ["workers", "control"]
 

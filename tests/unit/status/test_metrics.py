@@ -9,12 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from lbproxy.balance.histogram import CONNECT, FIRST_BYTE, LIFE, Histogram
 from lbproxy.net import reasons
 from lbproxy.net.reasons import REFUSED, RESET, TIMEOUT
-from lbproxy.process.sums import NO_FIGURES
 from lbproxy.proxy.search import CLIENT_LEFT, NO_SERVER, UNREACHABLE
 from lbproxy.proxy.sessions import CUTS, MAX_CONNECTIONS, SHUTDOWN
 from lbproxy.relay.link import CLIENT_FIN, CLIENT_RST, ERROR, IDLE_TIMEOUT, SERVER_FIN, SERVER_RST, SERVER_TIMEOUT
 from lbproxy.status.metrics import render
 from lbproxy.status.snapshot import ProxyView, ReloadView, ServerView, Snapshot, Usage
+from lbproxy.workers.totals import NO_FIGURES
 
 P, S = {"proxy": "kube-apiserver"}, {"proxy": "kube-apiserver", "server": "m1"}
 

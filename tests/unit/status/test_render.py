@@ -23,7 +23,7 @@ def test_status_json_has_the_public_shape_with_its_keys_in_order() -> None:
     )
     got = status(one)
     assert list(got) == ["version", "form", "python", "pid", "uptime_seconds", "generation", "config", "proxies",
-                         "task_failures", "log_lines_dropped", "host"]  # fmt: skip
+                         "task_failures", "log_lines_dropped", "host", "workers", "workers_replaced"]  # fmt: skip
     assert list(got["config"].items()) == [
         ("file", "/etc/lbproxy/lbproxy.yaml"),
         ("last_reload_successful", True),

@@ -1,0 +1,125 @@
+"""The connections of all workers, on their way to another process: see `handover.handing`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from functools import partial
+from socket import SocketType
+from typing import Final
+
+from lbproxy.config.model import Address
+from lbproxy.errors import HandoverError
+from lbproxy.handover.fdqueue import receive
+from lbproxy.handover.keeper import FdStore, stored_name
+from lbproxy.handover.parcel import Parcel, ProcessState
+from lbproxy.handover.revive import close
+from lbproxy.tasks import Tasks
+from lbproxy.threads import in_thread
+from lbproxy.workers.crew import Crew
+from lbproxy.workers.member import Member
+
+log = logging.getLogger(__name__)
+
+_LEAVE: Final = 5.0
+"""Seconds that a worker has to leave everything; what it has kept before counts otherwise."""
+
+
+class CrewHanding:
+    """Hands over what the workers have. `store` keeps it for a successor, None if nobody does."""
+
+    marks = None
+
+    def __init__(
+        self,
+        crew: Crew,
+        listeners: dict[Address, SocketType],
+        drained: Callable[[], list[str]],
+        store: FdStore | None,
+    ) -> None:
+        self._crew = crew
+        self._listeners = listeners
+        self._drained = drained
+        self._store = store
+        self._parcels: list[Parcel] = []
+        self._tasks = Tasks()
+        self._holds = False
+
+    def listeners(self) -> dict[Address, SocketType]:
+        """See `Handing`."""
+        return dict(self._listeners)
+
+    def listening(self, sockets: Mapping[Address, SocketType]) -> None:
+        """See `Handing`."""
+        if self._store is not None:
+            for address, sock in sockets.items():
+                self._store.store(stored_name(address), [sock.fileno()])
+
+    def not_listening(self, address: Address) -> None:
+        """Keep a socket no longer."""
+        if self._store is not None:
+            self._store.forget(stored_name(address))
+
+    def state(self) -> ProcessState:
+        """See `Handing`."""
+        names = [name for member in self._crew.members for name in self._crew.holding(member).names()]
+        return {"drained": self._drained(), "carrier": 0, "sets": names}
+
+    async def freeze(self) -> list[Parcel]:
+        """See `Handing`."""
+        if late := self._crew.late():
+            raise HandoverError(f"worker {late[0]} does not answer")
+        await self._crew.steady.acquire()
+        self._holds = True
+        await asyncio.gather(*map(self._freeze, self._crew.members))
+        return self._parcels
+
+    async def _freeze(self, member: Member) -> None:
+        holding = self._crew.holding(member)
+        holding.drop_frozen()
+        asking = self._tasks.spawn(member.call("freeze"), "freeze")
+        asking.add_done_callback(lambda task: holding.stands_still.set())
+        await holding.stands_still.wait()
+        if holding.frozen >= 0:
+            fd, holding.frozen = holding.frozen, -1
+            with socket.socket(fileno=fd) as queue:
+                found, _, wrong = await in_thread(partial(receive, queue, until_closed=True), "collect")
+            for parcel in found:
+                parcel.slot = parcel.serial = 0
+            self._parcels += found
+            if wrong:
+                raise HandoverError(wrong[0])
+        if not await asking:
+            raise HandoverError(f"worker {member.row + 1} could not tell of all its connections")
+
+    async def thaw(self) -> None:
+        """See `Handing`."""
+        self._drop()
+        await self._crew.ask(object, "thaw")
+        if self._holds:
+            self._holds = False
+            self._crew.steady.release()
+
+    async def leave(self) -> bool:
+        """See `Handing`."""
+        if self._store is None:
+            return False
+        async with self._crew.steady:
+            left = await self._crew.ask(bool, "leave", patience=_LEAVE)
+            if len(left) < len(self._crew.members):
+                log.error("not every worker has left its connections to the next process")
+            self._crew.kill()  # they stand still, and hold what is the next one's
+            await asyncio.gather(*(member.ended.wait() for member in self._crew.members))
+        return True
+
+    def given(self) -> None:
+        """See `Handing`."""
+        self._drop()
+        self._crew.kill()
+
+    def _drop(self) -> None:
+        for parcel in self._parcels:
+            close(parcel)
+        self._parcels = []
