@@ -10,6 +10,7 @@
 #   make bundle   everything that an installation without a network takes, in one archive; make packages: all three
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
+#   make docs     the pages of docs/, in build/docs/index.html, with docs/reference/ made anew
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
 #   make clean   take away what the above made
 
@@ -21,10 +22,12 @@ bin := $(VENV)/bin
 installed := $(VENV)/.installed
 ansible := $(VENV)/ansible/.installed
 ansible-pins := tests/support/ansible/requirements.lock
+mkdocs := $(VENV)/docs/.installed
+mkdocs-pins := docs/requirements.lock
 pin := $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(LOCK)
 
-.PHONY: run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials lock clean
+.PHONY: run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
 
 # A copy, so that nothing compiled stands beside the sources and is taken for them.
 # env, so that no shell stands before the demo: a signal to make, or to its child, ends it.
@@ -38,7 +41,7 @@ build/run/.built: $(installed) $(shell find lbproxy -name '*.py' -o -name '*.htm
 	@$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/run .
 	@touch $@
 
-test: $(installed) $(ansible)
+test: $(installed) $(ansible) $(mkdocs)
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/python -m mypy
@@ -79,6 +82,10 @@ bench-quick: $(installed)
 trials: $(installed)
 	$(bin)/python -m bench.trials --proxies lbproxy,nginx,haproxy
 
+docs: $(installed) $(mkdocs)
+	$(bin)/python packaging/reference.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+
 $(installed): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -94,12 +101,18 @@ $(ansible): $(ansible-pins) $(installed)
 	$(VENV)/ansible/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(ansible-pins)
 	@touch $@
 
+$(mkdocs): $(mkdocs-pins) $(installed)
+	$(bin)/python -m venv --clear $(VENV)/docs
+	$(VENV)/docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(mkdocs-pins)
+	@touch $@
+
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv
 	$(pin) --extra test --output-file requirements.lock pyproject.toml
 	$(pin) --group pyproject.toml:packaging --output-file packaging/requirements.lock
 	$(pin) --group pyproject.toml:ansible --output-file $(ansible-pins)
+	$(pin) --group pyproject.toml:docs --output-file $(mkdocs-pins)
 	@rm -rf $(VENV)/lock
 
 clean: uncompile

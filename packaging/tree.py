@@ -115,6 +115,8 @@ def _documents(python: Path, root: Path, packages: Path) -> None:
     """Put the documents where the units say they are, and the man pages."""
     for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
         _copy(lock.ROOT / document, root / DOC / document)
+    for document in (lock.ROOT / "docs").rglob("*.md"):
+        _copy(document, root / DOC / document.relative_to(lock.ROOT))
     for example in (lock.ROOT / "config").glob("*.*"):
         _copy(example, root / DOC / "examples" / example.name)
     for page in ("lbproxy.1", "lbproxy.yaml.5"):
