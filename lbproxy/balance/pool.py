@@ -130,6 +130,13 @@ class Pool:
             for _ in range(self.shares.mine if self.shares is not None and self._ring else 0):
                 take_turn(self._ring)  # each process begins one server further on
 
+    @property
+    def ring(self) -> list[Server]:
+        """The members of all groups in this node's order."""
+        if self._stale:
+            self._line_up()
+        return self._ring
+
     def find(self, name: str) -> Group | None:
         """Return what is configured under that name or address."""
         for group in self.groups:

@@ -51,6 +51,12 @@ def take_turn(equals: list[Server]) -> Server:
     return best
 
 
+def pass_over(server: Server, servers: list[Server]) -> None:
+    """Have `server` miss a turn among `servers`: the next one that it would have had as an equal is another's."""
+    for each in servers:
+        server.turn -= each.weight
+
+
 def _distance(node_id: str, server: Server) -> float:
     who = f"{server.name}\0{server.place}" if server.place else server.name
     digest = blake2b(f"{node_id}\0{who}".encode(), digest_size=8).digest()

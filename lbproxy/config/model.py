@@ -132,9 +132,9 @@ class Keepalive:
 class Rebalance:
     """How fast surplus connections may be closed so that they come back elsewhere."""
 
-    per_minute: Annotated[int, Whole(0, 10_000)] = 0
+    per_minute: Annotated[int, Whole(0, 10_000)] = 1
     """Connections closed in a minute at most; 0 = none, ever."""
-    quiet: Annotated[float, Duration(0.1, 86400)] = 10.0
+    quiet: Annotated[float, Duration(0.1, 86400)] = 5.0
     """How long a connection must have had no byte either way to be closed."""
 
 

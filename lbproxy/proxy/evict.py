@@ -30,10 +30,10 @@ class Cuttable(Protocol):
 class Eviction(Timer):
     """A plan to cut what `victims` returns at that time, for `reason`, over `spread` seconds.
 
-    It waits while `may` says no, and is dropped once `still` says no.
+    It waits while `may` says no, and then for `grace` seconds more; it is dropped once `still` says no.
     """
 
-    __slots__ = ("_ends", "_may", "_reason", "_spread", "_still", "_total", "_victims")
+    __slots__ = ("_ends", "_grace", "_held", "_may", "_reason", "_spread", "_still", "_total", "_victims")
 
     def __init__(
         self,
@@ -42,8 +42,11 @@ class Eviction(Timer):
         still: Callable[[], bool],
         may: Callable[[], bool] = lambda: True,
         spread: float = 0.0,
+        grace: float = 0.0,
     ) -> None:
         super().__init__()
+        self._grace = grace
+        self._held = False
         self._reason = reason
         self._victims = victims
         self._still = still
@@ -58,7 +61,11 @@ class Eviction(Timer):
             return NEVER
         if not self._may():
             self._ends = NEVER
+            self._held = True
             return now + _ASK_AGAIN
+        if self._held and self._grace:
+            self._held = False
+            return now + self._grace
         victims = list(self._victims())
         if self._ends == NEVER:
             self._ends = now + self._spread

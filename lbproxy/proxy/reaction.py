@@ -9,7 +9,8 @@
 
 Down and sick are the checks' word; what clients alone have found costs nobody a connection. And both act only while
 another server is up: a connection that may be dead is worth more than none. Where there is no better place, they wait
-until there is one. A client that has not had a byte from a server that is down or removed turns to another one.
+until there is one; sick ones for GRACE more, since what has made all of them sick is over for all of them by then. A
+client that has not had a byte from a server that is down or removed turns to another one.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Reaction:
         if said is State.DOWN:
             self._down(server)
         elif said is State.SICK and self._backend.settings.on_down == "close":
-            self._later(GRACE, self._eviction(server, SERVER_SICK, State.SICK, SPREAD))
+            self._later(GRACE, self._eviction(server, SERVER_SICK, State.SICK, SPREAD, GRACE))
 
     def _tell(self, server: Server, transition: Transition) -> None:
         new, old, said = transition.new, transition.old, transition.said
@@ -78,9 +79,9 @@ class Reaction:
         if count:
             log.warning("%s: cut %d connections to %s", self._backend.name, count, server.label)
 
-    def _eviction(self, server: Server, reason: str, state: State, spread: float = 0.0) -> Eviction:
+    def _eviction(self, server: Server, reason: str, state: State, spread: float = 0.0, grace: float = 0.0) -> Eviction:
         may = partial(self._backend.pool.others_up, server)
-        return Eviction(reason, partial(self._sessions.of, server), self._still(server, state), may, spread)
+        return Eviction(reason, partial(self._sessions.of, server), self._still(server, state), may, spread, grace)
 
     def _drain(self, server: Server, still: Callable[[], bool]) -> None:
         victims = partial(self._sessions.of, server)

@@ -4,6 +4,11 @@ Only the surplus is ever closed, what a server has beyond what least connections
 only connections on which nothing has moved for `quiet` seconds; their clients come back elsewhere. Servers that are
 not up, backups and those within slow_start neither give nor take, and with fewer than two left nothing is done.
 
+What is even on a node need not be so over many. A node with two connections and three masters is always even, and after
+an outage of each master in turn all nodes have theirs on the same two. So for HOME seconds after a server has come back
+(or has come to be, for one that is found) a connection too many is even only where this node would have put it if all
+came now: on the first in its order, in which every node has another one first.
+
 A round closes one connection (several, when `per_minute` asks for more than one a second), and the next one waits for
 the time that its share of a minute takes and up to half as long again. The first round after a change waits a random
 part of that, so that a thousand nodes which see the same server come back do not all begin at once.
@@ -19,6 +24,7 @@ from heapq import heapify, heappop, heapreplace
 from itertools import islice
 from typing import Final, NamedTuple
 
+from lbproxy.balance.rotation import pass_over
 from lbproxy.balance.server import Server
 from lbproxy.net.bugs import for_each
 from lbproxy.net.timers import NEVER, Timer
@@ -28,9 +34,16 @@ from lbproxy.proxy.sessions import REBALANCED
 
 log = logging.getLogger(__name__)
 
-_LOOK: Final = 1.0
-"""Seconds between two looks while there is nothing to do, and between two rounds at least."""
+_LOOK: Final = 5.0
+"""Seconds between two looks while there is nothing to do."""
+_LEAST: Final = 1.0
+"""Seconds between two rounds at least."""
+_AGAIN: Final = 3.0
+"""Seconds between two rounds of which the first has found nobody quiet: a kubelet is, for some seconds out of ten."""
 _JITTER: Final = 0.5
+HOME: Final = 900.0
+"""Seconds from the return of a server during which even is what the node's order says. After that nothing is moved for
+its sake: connections that come and go by themselves make no two nodes alike."""
 
 
 class Load(NamedTuple):
@@ -41,19 +54,29 @@ class Load(NamedTuple):
     limit: int = 0
 
 
-def surplus(loads: Sequence[Load]) -> list[int]:
+def surplus(loads: Sequence[Load], *, home: bool = False) -> list[int]:
     """Return how many connections each server has beyond its even share.
 
     The even share is what least connections would make of all of them. Among equals it goes to who has it already, so
-    that nothing is closed only to come back where it was.
+    that nothing is closed only to come back where it was; or, to be at `home`, to whoever stands first.
     """
     none = [0] * len(loads)
     if len(loads) < 2:
         return none
-    even = list(none)
-    queue = [(0.0, -load.connections, at) for at, load in enumerate(loads)]
+    total = sum([load.connections for load in loads])
+    weights = sum([load.weight for load in loads])
+    even = []
+    for load in loads:
+        # Nobody gets less than that of so many (each has his part of a connection more or less, rounded up).
+        sure = max(0, total - len(loads)) * load.weight // weights
+        even.append(min(sure, load.limit) if load.limit else sure)
+    queue = [
+        (even[at] / load.weight, 0 if home else even[at] - load.connections, at)
+        for at, load in enumerate(loads)
+        if not load.limit or even[at] < load.limit
+    ]
     heapify(queue)
-    for _ in range(sum(load.connections for load in loads)):
+    for _ in range(total - sum(even)):
         if not queue:
             return none  # all are full: what is closed could not come back
         at = queue[0][2]
@@ -62,13 +85,13 @@ def surplus(loads: Sequence[Load]) -> list[int]:
         if even[at] == load.limit:
             heappop(queue)
         else:
-            heapreplace(queue, (even[at] / load.weight, even[at] - load.connections, at))
+            heapreplace(queue, (even[at] / load.weight, 0 if home else even[at] - load.connections, at))
     return [max(0, load.connections - share) for load, share in zip(loads, even, strict=True)]
 
 
 def pace(per_minute: int) -> tuple[float, int]:
     """Return the least seconds between two rounds, and how many connections one of them may close."""
-    period = max(_LOOK, 60 / per_minute)
+    period = max(_LEAST, 60 / per_minute)
     return period, max(1, int(per_minute * period / 60))
 
 
@@ -119,9 +142,9 @@ class Rebalancer(Timer):
             self._next_round = max(self._next_round, now + period * self._rng.random())
         self._uneven = uneven
         if uneven and now >= self._next_round:
-            self.once(now, most)
-            self._next_round = now + period * self._rng.uniform(1, 1 + _JITTER)
-        return max(now + _LOOK, self._next_round) if uneven else now + _LOOK
+            closed = self.once(now, most)
+            self._next_round = now + (period * self._rng.uniform(1, 1 + _JITTER) if closed else _AGAIN)
+        return max(now + _LEAST, self._next_round) if uneven else now + _LOOK
 
     def once(
         self, now: float, most: int | None = None, *, dry_run: bool = False, beyond: Mapping[str, int] | None = None
@@ -132,6 +155,8 @@ class Rebalancer(Timer):
         """
         victims = list(islice(self._choose(now, beyond), most))
         if not dry_run:
+            for server, _ in victims:
+                pass_over(server, self._backend.pool.servers)
             for_each((victim for _, victim in victims), lambda victim: victim.cut(REBALANCED))
         counts = dict(Counter(server.name for server, _ in victims))
         for name, count in counts.items():
@@ -151,9 +176,11 @@ class Rebalancer(Timer):
 def surplus_of(backend: Backend, now: float) -> list[tuple[Server, int]]:
     """Return the servers of a proxy that have more than their share, and how many more, the largest first."""
     servers = [
-        server for server in backend.pool.servers
+        server for server in backend.pool.ring
         if server.usable() and not server.backup and now - server.recovered_at >= backend.settings.slow_start
     ]  # fmt: skip
     loads = [Load(server.carried(), server.weight, server.limit()) for server in servers]
-    found = [(server, count) for server, count in zip(servers, surplus(loads), strict=True) if count]
+    home = any(now - server.recovered_at < HOME for server in servers)
+    extra = surplus(loads, home=home)
+    found = [(server, count) for server, count in zip(servers, extra, strict=True) if count]
     return sorted(found, key=lambda pair: -pair[1])

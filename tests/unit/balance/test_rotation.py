@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.balance.pool import Pool
-from lbproxy.balance.rotation import ring, take_turn
+from lbproxy.balance.rotation import pass_over, ring, take_turn
 from tests.unit.balance.test_pool import one, pool_of, settings_of
 
 NODES = [f"node-{number}" for number in range(1000)]
@@ -98,6 +98,17 @@ def test_turns_among_some_leave_the_others_where_they_are() -> None:
     before = ordered[2].turn
     assert [take_turn(ordered[:2]) for _ in range(4)] == [ordered[0], ordered[1]] * 2
     assert ordered[2].turn == before
+
+
+def test_who_is_passed_over_is_not_the_next_among_equals() -> None:
+    """And after that it takes its turns as the others do."""
+    for number in range(20):
+        servers = by_weights(1, 1, 1, node=f"node{number}").ring
+        first = servers[0]
+        pass_over(first, servers)
+        taken = [take_turn(servers) for _ in range(7)]
+        assert taken[0] is not first
+        assert 1 <= taken.count(first) <= 2
 
 
 def test_a_reload_that_changes_no_server_does_not_begin_again() -> None:

@@ -19,6 +19,7 @@ from lbproxy.config.model import (
     HealthConfig,
     Literally,
     ProxyConfig,
+    Rebalance,
     ServerConfig,
     Text,
     Whole,
@@ -98,6 +99,7 @@ def test_the_contracts_own_example_is_valid() -> None:
             ServerConfig(address=Address("10.4.6.12", 6443)),
             ServerConfig(address=Address("master3.example", 6443), name="m3"),
         ),
+        rebalance=Rebalance(per_minute=0, quiet=10.0),
         health=HealthConfig(),
     )
 

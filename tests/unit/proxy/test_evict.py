@@ -53,6 +53,21 @@ def test_an_eviction_whose_reason_has_gone_does_nothing() -> None:
     assert len(place) == 5
 
 
+def test_who_had_to_wait_for_a_better_place_has_his_grace_once_there_is_one() -> None:
+    """What made all servers sick is over for all of them soon; then nobody need be moved."""
+    place = crowd(2)
+    well = False
+    eviction = Eviction("sick", lambda: place, lambda: True, lambda: well, grace=15.0)
+    now = 10.0
+    for _ in range(3):
+        now = eviction.due(now)
+    well = True
+    assert (now, eviction.due(now)) == (13.0, 28.0)
+    assert len(place) == 2
+    assert eviction.due(28.0) == NEVER
+    assert place == []
+
+
 @given(st.integers(0, 500), st.floats(0.5, 30.0))
 def test_a_spread_eviction_is_even_and_ends_in_time(count: int, spread: float) -> None:
     """A thousand clients do not all come back in the same moment."""
