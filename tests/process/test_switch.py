@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -76,6 +77,15 @@ def test_to_lbproxy_and_back_the_port_is_free_for_less_than_a_second(node: Node,
     assert "nothing to do" in switch(node, "back")[1]
     assert refused(streams) < 1000
     assert streams.finish().wrong == []
+
+
+def test_an_api_server_with_the_port_of_another_address_is_not_taken_for_the_pod(node: Node, streams: Numbered) -> None:
+    """As on the control plane with kube_apiserver_bind_address: when it says that nginx serves, nginx does."""
+    with socket.create_server((MASTERS[0], node.port)):
+        status, said = switch(node, "to-lbproxy")
+        assert (status, node.holder()) == (0, "lbproxy"), said
+        status, said = switch(node, "back")
+        assert (status, node.holder(), node.active()) == (0, "nginx", "inactive disabled"), said
 
 
 def test_without_enough_servers_nginx_is_not_touched(node: Node, streams: Numbered) -> None:
