@@ -49,6 +49,8 @@ _FILES = {
 """What is no program."""
 ANSIBLE = Path(sys.prefix, "ansible/bin")
 """Where `make test` installs Ansible, apart from what lbproxy itself needs."""
+MKDOCS = Path(sys.prefix, "docs/bin")
+"""And mkdocs, likewise."""
 BOX = Path(__file__).with_name("box.sh")
 
 missing: set[str] = set()
@@ -120,6 +122,7 @@ RIGHTS: dict[str, tuple[Callable[[], bool], str]] = {
     "box": (_works("bash", BOX, "can"), "a systemd of one's own needs root, overlayfs and cgroup2"),
     "hostname": (_has_name, "this machine's own name does not resolve"),
     "ipv6": (_has_ipv6, "there is no IPv6 on the loopback interface"),
+    "mkdocs": ((MKDOCS / "mkdocs").exists, "mkdocs is not installed (make .venv/docs/.installed)"),
     "mounts": (_works("unshare", "--mount", "mount", "--bind", "/", "/"), "mounts need root (CAP_SYS_ADMIN)"),
     "netns": (_works("unshare", "--net", "true"), "network namespaces need root (CAP_SYS_ADMIN)"),
     "pty": (_has_terminals, "there are no pseudo terminals (/dev/ptmx)"),
