@@ -20,6 +20,7 @@ import facts
 from lbproxy.cli import _parser
 from lbproxy.status.metrics import render
 from lbproxy.status.snapshot import Snapshot
+from lbproxy.tasks import KINDS
 from tests.unit.status.test_metrics import server, snapshot  # in which each family has a series
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs/reference"
@@ -41,13 +42,13 @@ Durations are written as 250ms, 1s, 10m, 1h, or as a number of seconds. Addresse
     proxies = False
     for key in facts.settings():
         if not proxies and key.name.startswith("proxies"):
-            yield "## Of a proxy\n"
+            yield "## Of a proxy\n\nBelow `proxies: {NAME: ...}`.\n"
             yield _head("key", "what it is for", "what it may be")
         elif proxies and not key.name.startswith("proxies"):
             yield "\n## Of the whole process\n"
             yield _head("key", "what it is for", "what it may be")
         proxies = key.name.startswith("proxies")
-        yield _row(f"`{key.name}`", key.told, key.limits)
+        yield _row(f"`{key.name.removeprefix('proxies.NAME.')}`", key.told, key.limits)
 
 
 def commands() -> Iterator[str]:
@@ -93,7 +94,8 @@ def _quiet() -> Snapshot:
     """Return a process in which nothing has happened: the series there are stand for all that can."""
     found = snapshot(replace(server(), connect_failures={}, checks={}, cuts={}))
     (proxy,) = found.proxies
-    return replace(found, proxies=(replace(proxy, rejected={}, closed={}),), handed={})
+    tasks = dict.fromkeys(KINDS, 0)
+    return replace(found, proxies=(replace(proxy, rejected={}, closed={}),), handed={}, task_failures=tasks)
 
 
 def _table(arguments: Iterator[facts.Argument] | list[facts.Argument]) -> Iterator[str]:
