@@ -16,7 +16,7 @@ from bench.fleet.scenarios import RULES, SCENARIOS, Fleet, Outcome, play
 
 OUT = Path(__file__).parents[1] / "out" / "fleet"
 SIZES = (10, 100, 1000, 10_000)
-PICTURED = ("dies", "vanishes", "rolling upgrade")
+PICTURED = {"dies": "a master dies", "vanishes": "a master vanishes", "rolling upgrade": "a rolling upgrade"}
 _FIRST = 60
 """Seconds of the first picture: the storm."""
 
@@ -37,7 +37,7 @@ def picture(name: str, nodes: int, found: dict[str, Outcome]) -> str:
         rules: [(float(second), value) for second, value in enumerate(outcome.imbalance) if second % 5 == 0]
         for rules, outcome in found.items()
     }
-    what = f"{nodes:,} nodes, {name}"
+    what = f"{nodes:,} nodes, {PICTURED[name]}"
     storm = {rules: line if name == "rolling upgrade" else line[:_FIRST] for rules, line in busiest.items()}
     return svg([
         Panel(f"{what}: connects a second at the busiest master", "seconds", storm),

@@ -6,8 +6,8 @@ not up, backups and those within slow_start neither give nor take, and with fewe
 
 What is even on a node need not be so over many. A node with two connections and three masters is always even, and after
 an outage of each master in turn all nodes have theirs on the same two. So for HOME seconds after a server has come back
-(or has come to be, for one that is found) a connection too many is even only where this node would have put it if all
-came now: on the first in its order, in which every node has another one first.
+that had lost all it had (or has come to be, for one that is found) a connection too many is even only where this node
+would have put it if all came now: on the first in its order, in which every node has another one first.
 
 A round closes one connection (several, when `per_minute` asks for more than one a second), and the next one waits for
 the time that its share of a minute takes and up to half as long again. The first round after a change waits a random
@@ -110,7 +110,17 @@ class Rebalancer(Timer):
     looked at than are wanted. `serving` says whether clients that are cut could come back.
     """
 
-    __slots__ = ("_backend", "_next_round", "_processes", "_quiet", "_rng", "_serving", "_uneven")
+    __slots__ = (
+        "_at_home_until",
+        "_backend",
+        "_emptied",
+        "_next_round",
+        "_processes",
+        "_quiet",
+        "_rng",
+        "_serving",
+        "_uneven",
+    )
 
     def __init__(
         self,
@@ -129,6 +139,8 @@ class Rebalancer(Timer):
         self._rng = rng or random.Random()  # noqa: S311  # jitter, nothing secret
         self._uneven = False
         self._next_round = 0.0
+        self._emptied: set[Server] = set()
+        self._at_home_until = 0.0
 
     def due(self, now: float) -> float:
         """Close what a round may close; returns when to be called again."""
@@ -137,7 +149,8 @@ class Rebalancer(Timer):
             return NEVER
         period, most = pace(per_minute)
         period *= self._processes
-        uneven = bool(surplus_of(self._backend, now))
+        self._see_returns(now)
+        uneven = bool(surplus_of(self._backend, now, home=now < self._at_home_until))
         if uneven and not self._uneven:
             self._next_round = max(self._next_round, now + period * self._rng.random())
         self._uneven = uneven
@@ -145,6 +158,18 @@ class Rebalancer(Timer):
             closed = self.once(now, most)
             self._next_round = now + (period * self._rng.uniform(1, 1 + _JITTER) if closed else _AGAIN)
         return max(now + _LEAST, self._next_round) if uneven else now + _LOOK
+
+    def _see_returns(self, now: float) -> None:
+        """Notice who has come back from an outage in which he had lost all connections, and may take some again."""
+        for server in self._backend.pool.servers:
+            if not server.usable():
+                if not server.carried():
+                    self._emptied.add(server)
+            elif server in self._emptied and _admitted(self._backend, server, now):
+                self._emptied.discard(server)
+                self._at_home_until = now + HOME
+        if self._emptied:
+            self._emptied.intersection_update(self._backend.pool.servers)
 
     def once(
         self, now: float, most: int | None = None, *, dry_run: bool = False, beyond: Mapping[str, int] | None = None
@@ -165,7 +190,7 @@ class Rebalancer(Timer):
         return counts
 
     def _choose(self, now: float, beyond: Mapping[str, int] | None) -> Iterator[tuple[Server, Cuttable]]:
-        found = surplus_of(self._backend, now)
+        found = surplus_of(self._backend, now, home=now < self._at_home_until)
         if beyond is not None:
             found = [(server, beyond.get(server.name, 0)) for server in self._backend.pool.servers]
         for server, count in found:
@@ -173,14 +198,18 @@ class Rebalancer(Timer):
                 yield server, victim
 
 
-def surplus_of(backend: Backend, now: float) -> list[tuple[Server, int]]:
+def _admitted(backend: Backend, server: Server, now: float) -> bool:
+    """Whether its slow_start is over."""
+    return now - server.recovered_at >= backend.settings.slow_start
+
+
+def surplus_of(backend: Backend, now: float, *, home: bool = False) -> list[tuple[Server, int]]:
     """Return the servers of a proxy that have more than their share, and how many more, the largest first."""
     servers = [
         server for server in backend.pool.ring
-        if server.usable() and not server.backup and now - server.recovered_at >= backend.settings.slow_start
+        if server.usable() and not server.backup and _admitted(backend, server, now)
     ]  # fmt: skip
     loads = [Load(server.carried(), server.weight, server.limit()) for server in servers]
-    home = any(now - server.recovered_at < HOME for server in servers)
     extra = surplus(loads, home=home)
     found = [(server, count) for server, count in zip(servers, extra, strict=True) if count]
     return sorted(found, key=lambda pair: -pair[1])

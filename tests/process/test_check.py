@@ -47,6 +47,15 @@ def test_a_file_may_be_given_as_it_is(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path}/lbproxy.yaml: ok\n", "")
 
 
+def test_a_kubeconfig_that_cannot_be_used_is_found_before_the_service_meets_it(tmp_path: Path) -> None:
+    """It can be read, and says nothing that one could ask with."""
+    (tmp_path / "kubeconfig").write_text("apiVersion: v1\nkind: Config\n")
+    done = check(tmp_path, servers_from={"kubernetes": {"kubeconfig": f"{tmp_path}/kubeconfig"}})
+    assert done.returncode == 1
+    assert "servers_from.kubernetes.kubeconfig: cannot be used" in done.stderr
+    assert "there is no context '' in it" in done.stderr
+
+
 @root
 def test_a_key_that_only_root_can_read_is_found_before_the_service_meets_it(place: Path) -> None:
     """As in /etc/kubernetes/ssl; the file itself, which may be a draft of root's, is read as root."""

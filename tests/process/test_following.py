@@ -161,6 +161,16 @@ def test_servers_in_files_come_and_go_with_them(tmp_path: Path) -> None:
             assert set(found(daemon)) == {two.address}
 
 
+def test_with_several_workers_one_process_asks_and_all_use_what_is_found(masters: Masters) -> None:
+    """Each would ask the API servers for itself otherwise."""
+    first, second, third = masters.places
+    with Daemon({"workers": 2, **masters.config}) as daemon:
+        until(lambda: found(daemon) == {first: "config up", second: "kubernetes up"}, "the second is found", 30)
+        masters.cluster.put(third)
+        until(lambda: found(daemon) == {first: "config up", third: "kubernetes up"}, "it is followed", 30)
+        assert sum(kind == "list" for kind, *_ in masters.cluster.asked) == 1
+
+
 def test_a_found_server_that_is_written_down_stays_the_one_it_is(tmp_path: Path) -> None:
     """Its connections do not notice that it is the file's now."""
     with Echo("one") as one, Echo("two") as two:
