@@ -84,7 +84,7 @@ trials: $(installed)
 
 docs: $(installed) $(mkdocs)
 	$(bin)/python packaging/reference.py
-	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
 
 $(installed): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
