@@ -72,7 +72,8 @@ def _switch(words: list[str]) -> bool:
 
 def _python(words: list[str]) -> bool:
     if words[0] == "-m":
-        return (ROOT / words[1].replace(".", "/")).with_suffix(".py").exists() or words[1] == "lbproxy"
+        place = ROOT / words[1].replace(".", "/")
+        return place.with_suffix(".py").exists() or (place / "__main__.py").exists()
     return words[0] == "-X" or (ROOT / words[0]).exists()
 
 
