@@ -115,9 +115,10 @@ def _documents(python: Path, root: Path, packages: Path) -> None:
     """Put the documents where the units say they are, and the man pages."""
     for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
         _copy(lock.ROOT / document, root / DOC / document)
-    for document in (lock.ROOT / "docs").rglob("*.md"):
+    docs, config = lock.ROOT / "docs", lock.ROOT / "config"
+    for document in (*docs.rglob("*.md"), *docs.rglob("*.svg")):
         _copy(document, root / DOC / document.relative_to(lock.ROOT))
-    for example in (lock.ROOT / "config").glob("*.*"):
+    for example in (*config.glob("*.*"), *config.glob("kubernetes/*.yaml")):
         _copy(example, root / DOC / "examples" / example.name)
     for page in ("lbproxy.1", "lbproxy.yaml.5"):
         text = run(python, "-I", lock.ROOT / "packaging/manpages.py", packages, page)

@@ -76,6 +76,28 @@ def test_restarts_reloads_and_upgrades_break_nothing(streams: Numbered) -> None:
         assert service.show("NRestarts") == "0"
 
 
+def test_what_was_found_is_kept_in_the_sandbox_and_streams_to_it_live_on(streams: Numbered) -> None:
+    """A restart and an upgrade begin with it: a found server that is not known yet would lose its connections."""
+    config = one_proxy([], servers_from={"file": "/etc/lbproxy/servers.d/*.yaml"}, health={"type": "tcp"})
+    with Service(config) as service:
+        service.run("mkdir", "/etc/lbproxy/servers.d")
+        service.write("/etc/lbproxy/servers.d/a.yaml", f"[{streams.address}]\n")
+
+        def good() -> bool:
+            shown = service.run("cat", "/var/lib/lbproxy/found.json", check=False).stdout
+            return bool(shown) and json.loads(shown)[0]["good"] == [streams.address]
+
+        until(good, "it is kept as good", 30)
+        streams.open(port_of(service), steady=10)
+        service.run("rm", "/etc/lbproxy/servers.d/a.yaml")
+        for _ in range(2):
+            service.systemctl("restart")
+            streams.progress()
+            service.lbproxy("upgrade")
+            streams.progress()
+        assert_all_intact(streams.finish(), 10)
+
+
 def test_the_members_of_a_group_may_look_and_nothing_else(streams: Numbered) -> None:
     """A monitoring agent needs no root. Over restart, crash and upgrade; without the group all else is as ever."""
 
