@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -39,16 +40,11 @@ example of each is [config/lbproxy.yaml](../../config/lbproxy.yaml), and for edi
 Durations are written as 250ms, 1s, 10m, 1h, or as a number of seconds. Addresses of IPv6 stand in brackets and quotes.
 `NAME` is a name of yours; `[]` an entry of a list.
 """
-    proxies = False
-    for key in facts.settings():
-        if not proxies and key.name.startswith("proxies"):
-            yield "## Of a proxy\n\nBelow `proxies: {NAME: ...}`.\n"
-            yield _head("key", "what it is for", "what it may be")
-        elif proxies and not key.name.startswith("proxies"):
-            yield "\n## Of the whole process\n"
-            yield _head("key", "what it is for", "what it may be")
-        proxies = key.name.startswith("proxies")
-        yield _row(f"`{key.name.removeprefix('proxies.NAME.')}`", key.told, key.limits)
+    for proxies, below in groupby(facts.settings(), lambda key: key.name.startswith("proxies")):
+        yield "## Of a proxy\n\nBelow `proxies: {NAME: ...}`.\n" if proxies else "\n## Of the whole process\n"
+        yield _head("key", "what it is for", "what it may be")
+        for key in below:
+            yield _row(f"`{key.name.removeprefix('proxies.NAME.')}`", key.told, key.limits)
 
 
 def commands() -> Iterator[str]:
@@ -60,9 +56,8 @@ def commands() -> Iterator[str]:
 `lbproxy [OPTION]... COMMAND [ARGUMENT]...`; the same is in lbproxy(1), and `lbproxy help COMMAND` tells of one.
 Exit status of each: {facts.statuses(parser)}
 
-Root and the account of the service may run all of them; members of the
-group `lbproxy-status` may run `status`, `conns` and `events`, and everybody what asks no daemon (`check`, `import`,
-`version`, `help`, `completion`, `demo`).
+Root and the account of the service may run all of them; members of the group `lbproxy-status` may run `status`, `conns`
+and `events`, and everybody what asks no daemon (`check`, `import`, `version`, `help`, `completion`, `demo`).
 
 ## Before or behind any command
 """
@@ -117,7 +112,7 @@ PAGES: Final = {"keys.md": keys, "commands.md": commands, "metrics.md": metrics}
 
 def text(page: str) -> str:
     """Return a page."""
-    return "\n".join(line.rstrip("\n") if line.startswith("|") else line for line in PAGES[page]()) + "\n"
+    return "\n".join(PAGES[page]()) + "\n"
 
 
 if __name__ == "__main__":
