@@ -123,7 +123,8 @@ class Pool:
         """Put the members of all groups in order, once after any number of changes: it takes time with the number."""
         self._stale = False
         self._members = [server for group in self.groups for server in group.members]
-        ring_of = (self.node_id, [(server.key, server.place, server.weight) for server in self._members])
+        # The servers themselves: one that was removed and is there again is another one.
+        ring_of = (self.node_id, [(server, server.place, server.weight) for server in self._members])
         if ring_of != self._ring_of:
             self._ring_of = ring_of
             self._ring = ring(self._members, self.node_id)

@@ -450,3 +450,14 @@ def test_a_found_server_is_used_once_the_file_names_it_or_checks_are_taken_away(
         pool = pool_of(found("a"), health=HealthConfig())
         pool.reconcile(settings, "node", 0.0)
         assert pool.pick(0.0)
+
+
+def test_a_server_that_was_removed_and_is_there_again_is_another_one() -> None:
+    """Nobody looks after the one before any more: its state would stand still, and its connections be shown nowhere."""
+    pool = pool_of("a", "b")
+    assert pool.pick(1.0) is not None
+    for names in (("b",), ("a", "b")):
+        pool.reconcile(settings_of(*names), "node", 2.0)
+    give_addresses(pool)
+    chosen = [pool.pick(3.0) for _ in range(4)]
+    assert all(lease is not None and lease.server in pool.servers for lease in chosen)
