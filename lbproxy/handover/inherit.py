@@ -181,15 +181,15 @@ class Finder:
         places: dict[tuple[str, tuple[str, str]], list[Endpoint]] = {}
         for parcel in parcels:
             where = _where(parcel)
-            if where is not None:
-                places.setdefault((parcel.proxy, parcel.server), []).append(where)
+            if parcel.server_fd >= 0:
+                places.setdefault((parcel.proxy, parcel.server), []).extend([where] if where is not None else ())
         for (name, key), found in places.items():
             proxy = proxy_of(name)
             group = next((each for each in proxy.backend.pool.groups if each.key == key), None)
             if group is None:
                 continue
             self._groups[name, key] = group
-            if group.members[0].endpoint is None:
+            if group.members[0].endpoint is None and found:
                 proxy.located(group, found)
 
     def server_of(self, parcel: Parcel) -> Server | None:
@@ -200,8 +200,9 @@ class Finder:
         where = _where(parcel)
         if group is not None:
             for server in group.members:
-                # What is given as an IP address is one server, wherever its connections say they are.
-                if server.endpoint == where or not server.place:
+                # What is given as an IP address is one server, wherever its connections say they are; and of one that
+                # the server has ended meanwhile nobody can say where it was.
+                if server.endpoint == where or not server.place or where is None:
                     return server
         key = (parcel.proxy, parcel.server, where)
         if key not in self._strangers:

@@ -164,6 +164,30 @@ def test_an_adopted_connection_goes_on_where_it_was(node: Node, bench: Bench) ->
     assert [view.age_seconds > 90 for view in node.proxies["p"].connections(bench.poller.now)] == [True]
 
 
+def test_one_that_its_server_has_ended_meanwhile_is_no_strangers(node: Node, bench: Bench) -> None:
+    """Where it led nobody can say any more, and its last words are still to be read: it may take its time for that."""
+    parcel, client, server = node.left()
+    stuff(server, b"last words")
+    server.shutdown(socket.SHUT_WR)
+    client.shutdown(socket.SHUT_WR)
+    end = socket.socket(fileno=os.dup(parcel.server_fd))
+    with end:
+        end.shutdown(socket.SHUT_WR)
+        node.bench.loop.until(lambda: _without_peer(end), "the connection is over")
+    node.adopt(parcel)
+    assert not [timer for timer in bench.poller.timers.expire(bench.poller.now + 10) if "Eviction" in repr(timer)]
+    bench.loop.settle()
+    assert take(client) == b"last words"
+
+
+def _without_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return True
+    return False
+
+
 def test_half_closed_ones_stay_half_closed(node: Node, bench: Bench) -> None:
     """The end that was read before is read again, and passed on again, which changes nothing."""
     parcel, client, server = node.left()
