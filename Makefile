@@ -9,6 +9,7 @@
 #   make deb      build a package for Debian or Ubuntu, in dist/; make rpm one for EL (INTERPRETER: who will run it)
 #   make bundle   everything that an installation without a network takes, in one archive; make packages: all three
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
+#   make simulate  the data plane in a simulated world, SEEDS=2000 of them; make mutations: does it see faults put in on purpose?
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make docs     the pages of docs/, in build/docs/index.html, with docs/reference/ made anew
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
@@ -18,6 +19,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INTERPRETER ?= /usr/bin/python3
 LOCK ?=
+SEEDS ?= 2000
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 ansible := $(VENV)/ansible/.installed
@@ -27,7 +29,7 @@ mkdocs-pins := docs/requirements.lock
 pin := $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(LOCK)
 
-.PHONY: run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
+.PHONY: simulate mutations run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
 
 # A copy, so that nothing compiled stands beside the sources and is taken for them.
 # env, so that no shell stands before the demo: a signal to make, or to its child, ends it.
@@ -78,6 +80,12 @@ bench: $(installed)
 
 bench-quick: $(installed)
 	$(bin)/python bench/run.py --quick
+
+simulate: $(installed)
+	$(bin)/python -m tests.sim --seeds $(SEEDS)
+
+mutations: $(installed)
+	$(bin)/python -m tests.sim.mutations
 
 trials: $(installed)
 	$(bin)/python -m bench.trials --proxies lbproxy,nginx,haproxy

@@ -25,18 +25,22 @@ def end_shared(sock: Socket, abort: bool) -> None:
     Take it out of the epoll set first: that goes on telling of a socket that is open anywhere, under the number that it
     had here (epoll(7), Q6), and that may be another connection's by then.
 
-    A RST is sent by a connect to AF_UNSPEC (connect(2): it dissolves the association), which Python cannot express.
+    A RST is sent by a connect to AF_UNSPEC (connect(2): it dissolves the association).
     """
     if abort:
-        from ctypes import CDLL  # rarely needed, and an import that takes its time
-
-        CDLL(None).connect(sock.fileno(), _NOBODY, len(_NOBODY))
+        _dissolve(sock.fileno())
         return
     _linger(sock, _GENTLY)
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # the other end was faster
+
+
+def _dissolve(fd: int) -> None:
+    from ctypes import CDLL  # Python cannot express it; rarely needed, and an import that takes its time
+
+    CDLL(None).connect(fd, _NOBODY, len(_NOBODY))
 
 
 def _linger(sock: Socket, how: bytes) -> None:

@@ -1,0 +1,335 @@
+"""The system calls of lbproxy, made on the simulated kernel. `install` puts them in the place of the real ones.
+
+That is once, in a process that does nothing else, before lbproxy is imported: `net.plain` is this module then, and the
+few modules that go past it (`os`, `fcntl`, `mmap`, `socket` of pipes, bulk and the handover) find what is here.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os as real_os
+import select
+import socket as real_socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, Self
+
+from lbproxy.net.contract import BUFFER, MOST_EVENTS, SocketAddress
+from tests.sim.files import Channel, Memory, Page, PipeEnd, Queue, QueueEnd
+from tests.sim.kernel import Epoll, Kernel, Process, drop, fail
+from tests.sim.tcp import Endpoint, Listener
+from tests.sim.tcp import connect as tcp_connect
+
+KERNEL: list[Kernel] = []
+"""The one of the world at hand."""
+ROOM = (256 * 1024, 128 * 1024)
+PIPE = 64 * 1024
+
+
+def process() -> Process:
+    """Return the process whose code runs."""
+    current = KERNEL[-1].current
+    assert current is not None, "a system call outside of any process"
+    return current
+
+
+def endpoint(fd: int) -> Endpoint:
+    """Return the connection of a descriptor."""
+    file = process().file(fd)
+    if not isinstance(file, Endpoint):
+        raise fail(errno.ENOTSOCK)
+    return file
+
+
+class Sock:
+    """A socket object, of a descriptor in the process that has made it."""
+
+    def __init__(self, family: int = 2, kind: int = 1, proto: int = 0, fileno: int | None = None) -> None:
+        assert fileno is not None, "sockets come from accept and connect"
+        self.family, self.type, self._fd, self._process = family, kind, fileno, process()
+
+    def fileno(self) -> int:
+        """See `contract.Socket`, as for the others."""
+        return self._fd
+
+    def detach(self) -> int:
+        """Part with the descriptor."""
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Close it; twice is once."""
+        if self._fd >= 0:
+            self._process.close(self.detach())
+
+    def _end(self) -> Any:
+        return self._process.file(self._fd)
+
+    def shutdown(self, how: int) -> None:
+        """End one of its streams or both."""
+        self._end().finish()
+
+    def getsockname(self) -> SocketAddress:
+        """Return its own address."""
+        file = self._end()
+        return file.where if isinstance(file, Listener) else file.local  # type: ignore[no-any-return]
+
+    def getpeername(self) -> SocketAddress:
+        """Return the far one's. Raises ENOTCONN."""
+        file = self._end()
+        if file.gone or not file.connected:
+            raise fail(errno.ENOTCONN)
+        return file.remote  # type: ignore[no-any-return]
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
+        """Return an option."""
+        file = self._end()
+        if isinstance(file, Listener):
+            if option == real_socket.SO_ACCEPTCONN:
+                return 1
+            return struct.pack("=2xBB20xI16xI4xII", 0, 0, len(file.waiting), 0, 0, 0)[:size]
+        return file.ask(level, option, size)
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """Set an option."""
+        file = self._end()
+        if isinstance(file, Endpoint):
+            file.option(level, option, value)
+
+    def setblocking(self, flag: bool) -> None:
+        """Do nothing: nothing here ever waits."""
+
+
+class SimEpoll:
+    """See `contract.Epoll`."""
+
+    def __init__(self) -> None:
+        self._process = process()
+        self.file = Epoll()
+        self._fd = self._process.install(self.file)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def register(self, fd: int, events: int) -> None:
+        self.file.add(self._process.file(fd), fd, events)
+
+    def unregister(self, fd: int) -> None:
+        self.file.remove(self._process.file(fd), fd)
+
+    def poll(self) -> tuple[int, ...]:
+        return tuple(chain.from_iterable(self.file.poll(MOST_EVENTS)))
+
+    def embed(self, loop: object, library: str, handle: Callable[[tuple[int, ...]], bool]) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._process.close(self._fd)
+
+
+epoll = SimEpoll
+
+
+def accept(listener: Sock, fd: int) -> tuple[Sock, SocketAddress] | None:
+    file = process().file(fd)
+    assert isinstance(file, Listener)
+    if not file.waiting:
+        return None
+    if len(process().files) + 3 >= process().limit:
+        raise fail(errno.EMFILE)
+    near = file.accept()
+    return Sock(fileno=process().install(near)), near.remote
+
+
+def connect(family: int, address: SocketAddress) -> Sock:
+    if len(process().files) + 3 >= process().limit:
+        raise fail(errno.EMFILE)
+    far = tcp_connect(KERNEL[-1], "127.0.0.1", (address[0], address[1]), ROOM)
+    return Sock(fileno=process().install(far))
+
+
+def recv(fd: int, most: int) -> bytes:
+    return endpoint(fd).read(min(most, BUFFER))
+
+
+def send(fd: int, data: bytes) -> int:
+    return endpoint(fd).write(data)
+
+
+def copy(source: int, destination: int) -> int | tuple[int, int, bytes]:
+    try:
+        data = endpoint(source).read(BUFFER)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    if not data:
+        return 0
+    try:
+        sent = endpoint(destination).write(data)
+    except BlockingIOError:
+        sent = 0
+    except OSError as error:
+        return len(data), -(error.errno or errno.EIO), b""
+    return len(data) if sent == len(data) else (len(data), sent, data[sent:])
+
+
+def splice(source: int, destination: int, most: int) -> int:
+    try:
+        one, other = process().file(source), process().file(destination)
+        if isinstance(one, PipeEnd) and isinstance(other, Endpoint):
+            size = other.write(bytes(one.channel.data[:most]))
+            del one.channel.data[:size]
+            return size
+        assert isinstance(one, Endpoint)
+        assert isinstance(other, PipeEnd)
+        room = min(most, other.channel.size - len(other.channel.data))
+        if room <= 0:
+            return -errno.EAGAIN
+        data = one.read(room)
+        other.channel.data += data
+        return len(data)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
+class Os:
+    """What lbproxy uses of `os` beside that; all else is the real one's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(real_os, name)
+
+    def pipe2(self, flags: int) -> tuple[int, int]:
+        channel = Channel(PIPE)
+        first = process().install(PipeEnd(channel))
+        try:
+            return first, process().install(PipeEnd(channel))
+        except OSError:
+            process().close(first)
+            raise
+
+    def read(self, fd: int, most: int) -> bytes:
+        file = process().file(fd)
+        assert isinstance(file, PipeEnd)
+        data = bytes(file.channel.data[:most])
+        del file.channel.data[:most]
+        return data
+
+    def close(self, fd: int) -> None:
+        process().close(fd)
+
+    def dup(self, fd: int) -> int:
+        return process().dup(fd)
+
+    def memfd_create(self, name: str, flags: int = 0) -> int:
+        return process().install(Memory())
+
+    def write(self, fd: int, data: bytes) -> int:
+        file = process().file(fd)
+        assert isinstance(file, Memory)
+        file.page += data
+        return len(data)
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        file = process().file(fd)
+        assert isinstance(file, Memory)
+        file.page += bytes(size - len(file.page))
+
+
+class Fcntl:
+    """What pipes ask for."""
+
+    F_SETPIPE_SZ = F_GETPIPE_SZ = 0
+
+    def fcntl(self, fd: int, what: int, size: int = 0) -> int:
+        file = process().file(fd)
+        assert isinstance(file, PipeEnd)
+        return max(size, file.channel.size)
+
+
+class Mmap:
+    """What marks ask for."""
+
+    def mmap(self, fd: int, size: int) -> Page:
+        file = process().file(fd)
+        assert isinstance(file, Memory)
+        return file.page
+
+
+class QueueSock:
+    """A socket of a pair of SOCK_SEQPACKET."""
+
+    def __init__(self, family: int = 1, kind: int = 5, proto: int = 0, fileno: int = -1) -> None:
+        self._process, self._fd = process(), fileno
+        file = self._process.file(fileno)
+        assert isinstance(file, QueueEnd)
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._process.close(fd)
+
+    def setsockopt(self, *_: object) -> None:
+        self._file.peeked = 0
+
+    def setblocking(self, flag: bool) -> None:
+        """Do nothing."""
+
+    def send(self, message: bytes) -> int:
+        self._file.send(message, [])
+        return len(message)
+
+    def sendmsg(self, parts: Sequence[bytes], rights: Sequence[tuple[int, int, Iterable[int]]]) -> None:
+        files = [self._process.file(fd) for _, _, fds in rights for fd in fds]
+        self._file.send(b"".join(parts), files)
+
+    def recvmsg(self, size: int, room: int, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:
+        message, fds = self._file.receive(self._process, flags)
+        return message, [(0, 0, struct.pack(f"={len(fds)}i", *fds))] if fds else [], 0, None
+
+
+class Socket:
+    """What the queues of the handover use of `socket`; all else is the real one's."""
+
+    socket = QueueSock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(real_socket, name)
+
+    def socketpair(self, *_: object) -> tuple[QueueSock, QueueSock]:
+        one, other = Queue(212992), Queue(212992)
+        ends = QueueEnd(one, other), QueueEnd(other, one)
+        first, second = (QueueSock(fileno=process().install(end)) for end in ends)
+        return first, second
+
+
+def open_memory(fd: int, mode: str) -> io.BytesIO:
+    """Stand for `open` of a memory file's descriptor, which is closed with it; it is read at once."""
+    file = process().file(fd)
+    assert isinstance(file, Memory)
+    data = bytes(file.page)
+    process().close(fd)
+    return io.BytesIO(data)
+
+
+def dissolve(fd: int) -> None:
+    """Stand for connect(AF_UNSPEC): a RST, whoever else holds the socket."""
+    endpoint(fd).reset()
+
+
+def fstat_inode(fd: int) -> int:
+    """Return what tells one file from all others."""
+    return id(process().file(fd))
+
+
+__all__ = ["KERNEL", "accept", "connect", "copy", "drop", "epoll", "recv", "select", "send", "splice"]
