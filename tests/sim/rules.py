@@ -134,6 +134,8 @@ def judged(world: World, client: Client) -> None:
             world.wrong(f"client {client.number} was cut, and nobody has said why")
     elif reason == "error" or (reason.startswith("client") and not talk.finished):
         world.wrong(f"client {client.number} was cut for {reason}")
+    elif reason == "rebalance" and world.config.rebalance.per_minute:
+        pass  # it may at any time move what is quiet
     elif reason in OURS and not OURS[reason] & world.did:
         world.wrong(f"client {client.number} was cut for {reason}, and nothing of that kind has happened")
     elif reason in ("server_rst", "server_fin") and told and not any(each.resets or each.finished for each in told):
