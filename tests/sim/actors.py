@@ -147,7 +147,7 @@ class Server:
             kernel.listening[self.where] = Port(self)
         if state == SILENT:
             self.world.fall_silent(self.host)
-        if state in ANSWERS and before == HUNG:
+        if state in ANSWERS:
             for talk in list(self.talks):
                 self._heard(talk)
 
