@@ -75,15 +75,17 @@ class Endpoint(File):
             if self.peer is not None:
                 self.peer.move()
             return data
+        if self.fin_in:
+            return b""  # what happens behind a FIN no read tells of
         if self.error:
             raise fail(self._taken())
-        if self.fin_in or self.gone:
+        if self.gone:
             return b""
         raise fail(errno.EAGAIN)
 
     def finish(self) -> None:
         """Send a FIN behind what was written."""
-        if self.gone or not self.connected:
+        if self.gone or not self.connected or (self.fin_in and self.fin_out):
             raise fail(errno.ENOTCONN)
         if not self.fin_due:
             self.fin_due = True
@@ -130,9 +132,11 @@ class Endpoint(File):
         """Called when a RST has come, or something that is the same to who reads."""
         if self.gone or (self.silent() and number == errno.ECONNRESET):
             return
+        ended = self.fin_in and self.fin_out
         self._over()
-        self.error = number
-        self._tell(IN | OUT | RDHUP | HUP | ERR)
+        if not ended:
+            self.error = errno.EPIPE if self.fin_in else number  # tcp_reset() in net/ipv4/tcp_input.c
+            self._tell(IN | OUT | RDHUP | HUP | ERR)
 
     def move(self) -> None:
         """Bring on its way what is to be sent."""
