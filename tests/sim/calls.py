@@ -28,6 +28,14 @@ ROOM = (256 * 1024, 128 * 1024)
 PIPE = 64 * 1024
 
 
+class Killed(BaseException):
+    """SIGKILL has come between two system calls."""
+
+
+FATAL: list[int] = []
+"""In how many reads from now the process is killed with what it has read in its hands; empty for not at all."""
+
+
 def process() -> Process:
     """Return the process whose code runs."""
     current = KERNEL[-1].current
@@ -165,6 +173,11 @@ def copy(source: int, destination: int) -> int | tuple[int, int, bytes]:
         return -(error.errno or errno.EIO)
     if not data:
         return 0
+    if FATAL:
+        FATAL[0] -= 1
+        if FATAL[0] < 0:
+            FATAL.clear()
+            raise Killed
     try:
         sent = endpoint(destination).write(data)
     except BlockingIOError:

@@ -128,6 +128,7 @@ class Host:
         self.world, self.config = world, config
         self.process = Process(world.kernel, FDS)
         self.loop = SimLoop(world.kernel, self.process)
+        self.loop.killed = world.died
         self.alive = True
         self.serves = False
 

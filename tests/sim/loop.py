@@ -6,6 +6,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
+from tests.sim.calls import Killed
 from tests.sim.kernel import Epoll, Kernel, Process
 
 _TURN = 0.00005
@@ -30,6 +31,8 @@ class SimLoop(AbstractEventLoop):
     def __init__(self, kernel: Kernel, process: Process) -> None:
         self.kernel, self.process = kernel, process
         self.failures: list[BaseException] = []
+        self.killed: Callable[[], None] = lambda: None
+        """Called when the process was killed in the middle of something."""
         self.stopped_until = 0.0
         self._readers: dict[int, Callable[[], None]] = {}
         self._soon: list[Callable[[], None]] = []
@@ -49,6 +52,8 @@ class SimLoop(AbstractEventLoop):
         before, self.kernel.current = self.kernel.current, self.process
         try:
             call()
+        except Killed:
+            self.killed()
         except Exception as error:
             self.failures.append(error)
         finally:

@@ -40,10 +40,10 @@ MUTATIONS = (
         "if _waits(message) else _OTHER",
     ),
     (
-        "no connect is ever given up",
-        "proxy/dial.py",
-        "if now >= attempt.started + timeout:",
-        "if now >= attempt.started + 1000 * timeout:",
+        "a silent server is waited for",
+        "proxy/search.py",
+        "self._spoke_at + seeker.backend.first_byte_timeout",
+        "self._spoke_at + 1000",
     ),
     (
         "connections are cut with no other server up",

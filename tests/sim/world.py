@@ -83,6 +83,7 @@ class World:
         self.rng = Random(story.seed + 1)
         self.kernel = Kernel(self.rng)
         calls.KERNEL[:] = [self.kernel]
+        calls.FATAL.clear()
         self.broken: list[str] = []
         self.servers = [actors.Server(self, number + 1) for number in range(story.servers)]
         self.clients: dict[int, actors.Client] = {}
@@ -250,7 +251,19 @@ class World:
         self._next_after(self.rng.uniform(0.1, 0.4))
 
     def _kill(self, event: Event) -> None:
-        """End the process as SIGKILL does: what it has in its hands is lost, and the marks say so."""
+        """End the process as SIGKILL does: what it has in its hands is lost, and the marks say so.
+
+        Every other time it has something in its hands: it is killed between a read and the write.
+        """
+        if self.rng.random() < 0.5:
+            calls.FATAL[:] = [self.rng.randrange(6)]
+            self.kernel.later(5.0, lambda: self.died() if calls.FATAL and self.host.serves else calls.FATAL.clear())
+        else:
+            self.died()
+
+    def died(self) -> None:
+        """Called when the process was killed."""
+        calls.FATAL.clear()
         sessions = self.host.proxies.sessions()
         self.lost |= {each.peer for each in sessions if each.link is None or not each.link.kept}
         self._next_after(self.rng.uniform(0.1, 0.4))
