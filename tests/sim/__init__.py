@@ -5,9 +5,10 @@
 
 In reading order: `kernel` (time, files, processes and epoll sets), `tcp` (connections with buffers, windows, latency,
 FIN and RST), `files` (pipes, memory files, queues that carry descriptors), `calls` (the system calls that
-`lbproxy.net.syscalls` would make, made there, and what else goes past that module), `loop` (an event loop in virtual
-time), `actors` (servers and clients of every kind), `host` (one lbproxy process), `world` (a seed becomes a story:
-who comes, what fails, what the operator does), `rules` (what must hold, always and in the end) and `run`.
+`lbproxy.net.syscalls` would make, made there), `shims` (what goes past that module) and `install`; `loop` (an event
+loop in virtual time), `talk` (what is said on a connection), `servers` and `clients` of every kind, `host` (one lbproxy
+process), `world` (a seed becomes a story: who comes, what fails, what the operator does), `rules` (what must hold,
+always and in the end) and `run`.
 
 What is real: the poller, links and flows, sessions and their search, dials, choice, health, reactions, rebalancing,
 the keeper with its marks and queues, parcels, custody; the answers of checks are taken in by the real door. What is

@@ -7,18 +7,15 @@ few modules that go past it (`os`, `fcntl`, `mmap`, `socket` of pipes, bulk and 
 from __future__ import annotations
 
 import errno
-import io
-import os as real_os
-import select
 import socket as real_socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from itertools import chain
-from typing import Any, Self
+from typing import Any
 
 from lbproxy.net.contract import BUFFER, MOST_EVENTS, SocketAddress
-from tests.sim.files import Channel, Memory, Page, PipeEnd, Queue, QueueEnd
-from tests.sim.kernel import Epoll, Kernel, Process, drop, fail
+from tests.sim.files import PipeEnd
+from tests.sim.kernel import Epoll, Kernel, Process, fail
 from tests.sim.tcp import Endpoint, Listener
 from tests.sim.tcp import connect as tcp_connect
 
@@ -206,135 +203,6 @@ def splice(source: int, destination: int, most: int) -> int:
         return -(error.errno or errno.EIO)
 
 
-class Os:
-    """What lbproxy uses of `os` beside that; all else is the real one's."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(real_os, name)
-
-    def pipe2(self, flags: int) -> tuple[int, int]:
-        channel = Channel(PIPE)
-        first = process().install(PipeEnd(channel))
-        try:
-            return first, process().install(PipeEnd(channel))
-        except OSError:
-            process().close(first)
-            raise
-
-    def read(self, fd: int, most: int) -> bytes:
-        file = process().file(fd)
-        assert isinstance(file, PipeEnd)
-        data = bytes(file.channel.data[:most])
-        del file.channel.data[:most]
-        return data
-
-    def close(self, fd: int) -> None:
-        process().close(fd)
-
-    def dup(self, fd: int) -> int:
-        return process().dup(fd)
-
-    def memfd_create(self, name: str, flags: int = 0) -> int:
-        return process().install(Memory())
-
-    def write(self, fd: int, data: bytes) -> int:
-        file = process().file(fd)
-        assert isinstance(file, Memory)
-        file.page += data
-        return len(data)
-
-    def ftruncate(self, fd: int, size: int) -> None:
-        file = process().file(fd)
-        assert isinstance(file, Memory)
-        file.page += bytes(size - len(file.page))
-
-
-class Fcntl:
-    """What pipes ask for."""
-
-    F_SETPIPE_SZ = F_GETPIPE_SZ = 0
-
-    def fcntl(self, fd: int, what: int, size: int = 0) -> int:
-        file = process().file(fd)
-        assert isinstance(file, PipeEnd)
-        return max(size, file.channel.size)
-
-
-class Mmap:
-    """What marks ask for."""
-
-    def mmap(self, fd: int, size: int) -> Page:
-        file = process().file(fd)
-        assert isinstance(file, Memory)
-        return file.page
-
-
-class QueueSock:
-    """A socket of a pair of SOCK_SEQPACKET."""
-
-    def __init__(self, family: int = 1, kind: int = 5, proto: int = 0, fileno: int = -1) -> None:
-        self._process, self._fd = process(), fileno
-        file = self._process.file(fileno)
-        assert isinstance(file, QueueEnd)
-        self._file = file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            self._process.close(fd)
-
-    def setsockopt(self, *_: object) -> None:
-        self._file.peeked = 0
-
-    def setblocking(self, flag: bool) -> None:
-        """Do nothing."""
-
-    def send(self, message: bytes) -> int:
-        self._file.send(message, [])
-        return len(message)
-
-    def sendmsg(self, parts: Sequence[bytes], rights: Sequence[tuple[int, int, Iterable[int]]]) -> None:
-        files = [self._process.file(fd) for _, _, fds in rights for fd in fds]
-        self._file.send(b"".join(parts), files)
-
-    def recvmsg(self, size: int, room: int, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:
-        message, fds = self._file.receive(self._process, flags)
-        return message, [(0, 0, struct.pack(f"={len(fds)}i", *fds))] if fds else [], 0, None
-
-
-class Socket:
-    """What the queues of the handover use of `socket`; all else is the real one's."""
-
-    socket = QueueSock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(real_socket, name)
-
-    def socketpair(self, *_: object) -> tuple[QueueSock, QueueSock]:
-        one, other = Queue(212992), Queue(212992)
-        ends = QueueEnd(one, other), QueueEnd(other, one)
-        first, second = (QueueSock(fileno=process().install(end)) for end in ends)
-        return first, second
-
-
-def open_memory(fd: int, mode: str) -> io.BytesIO:
-    """Stand for `open` of a memory file's descriptor, which is closed with it; it is read at once."""
-    file = process().file(fd)
-    assert isinstance(file, Memory)
-    data = bytes(file.page)
-    process().close(fd)
-    return io.BytesIO(data)
-
-
 def dissolve(fd: int) -> None:
     """Stand for connect(AF_UNSPEC): a RST, whoever else holds the socket."""
     endpoint(fd).reset()
@@ -343,6 +211,3 @@ def dissolve(fd: int) -> None:
 def fstat_inode(fd: int) -> int:
     """Return what tells one file from all others."""
     return id(process().file(fd))
-
-
-__all__ = ["KERNEL", "accept", "connect", "copy", "drop", "epoll", "recv", "select", "send", "splice"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import lbproxy.net.contract  # noqa: F401 (nothing of it makes a system call)
-from tests.sim import calls
+from tests.sim import calls, shims
 
 sys.modules["lbproxy.net._syscalls"] = None  # type: ignore[assignment]  # which is not to be had: the plain form it is
 sys.modules["lbproxy.net.plain"] = calls
@@ -26,7 +26,7 @@ def install() -> None:
 
     if syscalls.COMPILED or not poller.__file__.endswith(".py"):
         raise RuntimeError("the simulation needs the plain form: make uncompile")
-    os, fcntl, mmap, socket = calls.Os(), calls.Fcntl(), calls.Mmap(), calls.Socket()
+    os, fcntl, mmap, socket = shims.Os(), shims.Fcntl(), shims.Mmap(), shims.Socket()
     for module in (pipes, bulk, fdqueue, parcel, marks, inherit, revive, keeper, sets):
         vars(module)["os"] = os
     vars(pipes)["fcntl"] = fcntl
@@ -36,7 +36,7 @@ def install() -> None:
     vars(inherit)["socket"] = socket
     for module in (inherit, revive):
         vars(module)["SocketType"] = calls.Sock
-    vars(parcel)["open"] = calls.open_memory
+    vars(parcel)["open"] = shims.open_memory
     vars(closing)["_dissolve"] = calls.dissolve
     vars(sockets)["has_data"] = lambda sock: bool(calls.endpoint(sock.fileno()).inbox)
     for module, name in ((poller, "_clock"), (custody, "monotonic")):

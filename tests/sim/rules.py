@@ -6,21 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import ON_TRIAL
-from tests.sim.actors import (
-    GONE,
-    HALF_CLOSES,
-    HUNG,
-    LEAVES,
-    READS_NEVER,
-    RESETTING,
-    SAYS_NOTHING,
-    SILENT,
-    SLOW,
-    WELL,
-    Client,
-    Server,
-    Talk,
-)
+from tests.sim.clients import HALF_CLOSES, LEAVES, READS_NEVER, SAYS_NOTHING, Client
+from tests.sim.servers import GONE, HUNG, RESETTING, SILENT, SLOW, WELL, Server
+from tests.sim.talk import Talk
 from tests.sim.tcp import Endpoint
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import Any
 
 from lbproxy.config.model import Address, HealthConfig, ProxyConfig, ServerConfig
 from lbproxy.handover.inherit import Inherited, from_fds
-from tests.sim import actors, calls, rules
+from tests.sim import calls, clients, rules, servers, talk
 from tests.sim.host import Host, Store
 from tests.sim.kernel import Kernel
 from tests.sim.tcp import come_back, fall_silent
 
 access = logging.getLogger("lbproxy.access")
 
-STATES = (actors.SLOW, actors.HUNG, actors.RESETTING, actors.SICK, actors.SHUTTING, actors.GONE, actors.SILENT)
+STATES = (servers.SLOW, servers.HUNG, servers.RESETTING, servers.SICK, servers.SHUTTING, servers.GONE, servers.SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Story:
 def story_of(seed: int) -> Story:
     """Return the story of a seed."""
     rng = Random(seed)
-    servers, length = rng.choice((2, 3, 3, 3, 5)), rng.uniform(30, 80)
+    number, length = rng.choice((2, 3, 3, 3, 5)), rng.uniform(30, 80)
     settings: list[tuple[str, Any]] = [
         ("slow_start", rng.choice((0.0, 10.0))),
         ("on_down", rng.choice(("close", "close", "keep"))),
@@ -58,21 +58,21 @@ def story_of(seed: int) -> Story:
         ("drain_timeout", rng.choice((1.0, 30.0))),
         ("idle_timeout", rng.choice((20.0, 600.0))),
     ]
-    events = sorted((_event(rng, servers, length) for _ in range(rng.randint(0, 12))), key=lambda event: event.at)
-    clients = sorted(
-        (rng.uniform(0, length), rng.choice(actors.KINDS + (actors.ASKS, actors.WATCHES) * 3), rng.random() < 0.6)
+    events = sorted((_event(rng, number, length) for _ in range(rng.randint(0, 12))), key=lambda event: event.at)
+    visits = sorted(
+        (rng.uniform(0, length), rng.choice(clients.KINDS + (clients.ASKS, clients.WATCHES) * 3), rng.random() < 0.6)
         for _ in range(rng.randint(4, 45))
     )
-    return Story(seed, servers, length, tuple(settings), tuple(events), tuple(clients))
+    return Story(seed, number, length, tuple(settings), tuple(events), tuple(visits))
 
 
-def _event(rng: Random, servers: int, length: float) -> Event:
+def _event(rng: Random, number: int, length: float) -> Event:
     what = rng.choice(("server",) * 8 + ("drain", "reload", "rebalance", "stall", "restart", "upgrade", "kill"))
     lasts = rng.choice((0.1, 2.0, 10.0, 30.0)) * rng.uniform(0.5, 1.5)
     how = rng.choice(STATES) if what == "server" else ""
     if what == "stall":
         lasts = min(lasts, 4.0)
-    return Event(rng.uniform(1, length), what, rng.randrange(servers), how, lasts)
+    return Event(rng.uniform(1, length), what, rng.randrange(number), how, lasts)
 
 
 class World:
@@ -85,9 +85,9 @@ class World:
         calls.KERNEL[:] = [self.kernel]
         calls.FATAL.clear()
         self.broken: list[str] = []
-        self.servers = [actors.Server(self, number + 1) for number in range(story.servers)]
-        self.clients: dict[int, actors.Client] = {}
-        self.flights: dict[int, list[actors.Talk]] = {}
+        self.servers = [servers.Server(self, number + 1) for number in range(story.servers)]
+        self.clients: dict[int, clients.Client] = {}
+        self.flights: dict[int, list[talk.Talk]] = {}
         self.seen: dict[int, dict[int, int]] = {}
         """By client and connection to a server: how many bytes came behind its first words."""
         self.reasons: dict[tuple[str, int], str] = {}
@@ -125,7 +125,7 @@ class World:
         """Take in that a rule is broken."""
         self.broken.append(f"{self.kernel.now - 1000:9.4f}  {what}")
 
-    def server_at(self, host: str) -> actors.Server:
+    def server_at(self, host: str) -> servers.Server:
         """Return the server of an address."""
         return next(server for server in self.servers if server.host == host)
 
@@ -141,15 +141,15 @@ class World:
         """Have it be reachable again."""
         come_back(self.kernel, host)
 
-    def flight_arrived(self, server: actors.Server, talk: actors.Talk) -> None:
+    def flight_arrived(self, server: servers.Server, talk: talk.Talk) -> None:
         """Called when a server has learnt who is there."""
         rules.flight_arrived(self, server, talk)
 
-    def arrived(self, client: int, talk: actors.Talk, more: int) -> None:
+    def arrived(self, client: int, talk: talk.Talk, more: int) -> None:
         """Called when a client's first words are at a server, with so many bytes behind them."""
         self.seen.setdefault(client, {})[id(talk)] = more
 
-    def client_over(self, client: actors.Client) -> None:
+    def client_over(self, client: clients.Client) -> None:
         """Called when a connection is over for its client."""
         rules.client_over(self, client)
 
@@ -173,11 +173,11 @@ class World:
             kernel.at(1000 + at, lambda number=number, kind=kind, tls=tls: self._comes(number, kind, tls))
         kernel.run(1000 + story.length + 2)
         for server in self.servers:
-            server.become(actors.WELL)
+            server.become(servers.WELL)
         self.host.run(lambda: [self.host.proxies.set_drain(f"m{at + 1}", False) for at in range(story.servers)])
         kernel.run(kernel.now + 130)
         for at in range(6):
-            kernel.later(at * 0.5, lambda at=at: self._comes(10_000 + at, actors.ASKS, tls=True))
+            kernel.later(at * 0.5, lambda at=at: self._comes(10_000 + at, clients.ASKS, tls=True))
         kernel.run(kernel.now + rules.PROMISE + 5)
         rules.well_again(self, self.host)
         for number in range(10_000, 10_006):
@@ -195,7 +195,7 @@ class World:
         return self.broken
 
     def _comes(self, number: int, kind: str, tls: bool) -> None:
-        self.clients[number] = actors.Client(self, number, kind, tls)
+        self.clients[number] = clients.Client(self, number, kind, tls)
 
     def _happens(self, event: Event) -> None:
         if event.what != "server" and not self.host.serves:
@@ -209,7 +209,7 @@ class World:
     def _server(self, event: Event) -> None:
         server = self.servers[event.who]
         server.become(event.how)
-        self.kernel.later(event.lasts, lambda: server.become(actors.WELL))
+        self.kernel.later(event.lasts, lambda: server.become(servers.WELL))
 
     def _drain(self, event: Event) -> None:
         name = f"m{event.who + 1}"

@@ -1,0 +1,151 @@
+"""Servers: masters that are well, slow, hung, sick, going, gone, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.state import State
+from tests.sim.kernel import Listens
+from tests.sim.talk import HEAD, Talk, parsed
+from tests.sim.tcp import Endpoint
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+WELL, SLOW, HUNG, RESETTING, SICK, SHUTTING, GONE, SILENT = (
+    "well", "slow", "hung", "resetting", "sick", "shutting", "gone", "silent",
+)  # fmt: skip
+ANSWERS = (WELL, SLOW, SICK, SHUTTING)
+"""In these states clients are served."""
+
+
+class Port(Listens):
+    """Where a server listens."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def arrived(self, near: object) -> bool:
+        """See `Listens`."""
+        assert isinstance(near, Endpoint)
+        near.refs += 1
+        self._server.called(near)
+        return True
+
+
+class Server:
+    """A master, in one of the states above. `talks` by client; `flights` are the clients that have said anything."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.host = f"10.0.0.{number}"
+        self.where = (self.host, 6443)
+        self.state = GONE
+        self.since = world.kernel.now
+        self.talks: list[Talk] = []
+        self.history: list[tuple[float, str]] = []
+        self.become(WELL)
+
+    def become(self, state: str) -> None:
+        """Change; what that does to connections depends on how."""
+        kernel, before = self.world.kernel, self.state
+        if state == before:
+            return
+        if before == SILENT:
+            self.world.come_back(self.host)
+        self.state, self.since = state, kernel.now
+        self.history.append((kernel.now, state))
+        kernel.latency[self.host] = 0.3 if state == SLOW else 0.0005
+        if state == GONE:
+            kernel.listening.pop(self.where, None)
+            for talk in list(self.talks):
+                talk.reset()
+            self.talks.clear()
+        else:
+            kernel.listening[self.where] = Port(self)
+        if state == SILENT:
+            self.world.fall_silent(self.host)
+        if state in ANSWERS:
+            for talk in list(self.talks):
+                self._heard(talk)
+
+    def ever(self, state: str, begin: float, end: float) -> bool:
+        """Whether it was ever in a state in that time."""
+        return any(was == state for was in self._was(begin, end))
+
+    def only(self, state: str, begin: float, end: float) -> bool:
+        """Whether it was in no other state in that time."""
+        return all(was == state for was in self._was(begin, end))
+
+    def _was(self, begin: float, end: float) -> list[str]:
+        before = [state for at, state in self.history if at <= begin][-1:]
+        return before + [state for at, state in self.history if begin < at <= end]
+
+    def checked(self) -> tuple[float, CheckResult]:
+        """Return how long a check takes now, and what it says."""
+        wait = {SLOW: 0.7, HUNG: 2.0, SILENT: 2.0}.get(self.state, 0.005)
+        if self.state in (WELL, SLOW):
+            return wait, CheckResult(State.UP, "200", "ok")
+        if self.state == SICK:
+            return wait, CheckResult(State.SICK, "500", "http_500")
+        if self.state == SHUTTING:
+            return wait, CheckResult(State.DRAINING, "shutdown", "shutdown")
+        return wait, CheckResult(State.DOWN, self.state, "timeout")
+
+    def called(self, near: Endpoint) -> None:
+        """Called with a new connection."""
+        talk = Talk(self.world, near, -1, upward=False)
+        if self.state == RESETTING:
+            self.world.kernel.later(0.002, lambda: (self._peek(talk), near.reset()))
+            return
+        self.talks.append(talk)
+        near.told = lambda: self._heard(talk)
+
+    def _heard(self, talk: Talk) -> None:
+        if self.state == HUNG:
+            self._peek(talk)
+        if self.state == HUNG or talk.resets:
+            return
+        if talk.client < 0 and not self._greeted(talk):
+            if talk.closed or talk.was_reset:
+                self._end(talk)
+            return
+        before = talk.heard
+        talk.listen()
+        talk.say(talk.heard - before)
+        if talk.was_reset or (talk.closed and not talk.pending):
+            self._end(talk)
+
+    def _peek(self, talk: Talk) -> None:
+        """Have it known what has got here, though it is not read."""
+        head, size = parsed(talk.end.inbox)
+        if size and talk.client < 0:
+            self.world.arrived(HEAD.unpack(head)[1], talk, len(talk.end.inbox) - size)
+
+    def _greeted(self, talk: Talk) -> bool:
+        """Take in who is there; whether that is known by now."""
+        inbox = talk.end.inbox
+        head, size = parsed(inbox)
+        if not size:
+            if not inbox:
+                talk.closed = talk.end.fin_in
+                talk.was_reset = talk.end.gone
+            return False
+        self._peek(talk)
+        talk.end.read(size)
+        _, talk.client, want = HEAD.unpack(head)
+        talk.says, talk.hears = 2 * talk.client + 1, 2 * talk.client
+        self.world.flight_arrived(self, talk)
+        talk.say(want)
+        return True
+
+    def _end(self, talk: Talk) -> None:
+        """Be done with a connection that the other side has ended, and that has nothing more to be said on."""
+        if talk in self.talks:
+            self.talks.remove(talk)
+            talk.finish()
+            talk.end.told = lambda: None
+            if not talk.was_reset:
+                talk.end.refs -= 1
+                talk.end.released()

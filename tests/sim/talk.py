@@ -1,0 +1,102 @@
+"""What is said on a connection: every byte says whose it is and where it belongs, and each end counts what it says."""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tests.sim.tcp import Endpoint
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+_BLOCK = 251
+_MOST = 65536
+HEAD = struct.Struct("!2sII")
+"""What a client says first: a word, who it is, and how much it wants to hear."""
+_HELLO = 5 + 4 + 2 + 32
+
+
+def pattern(key: int, offset: int, size: int) -> bytes:
+    """Return bytes of the endless stream of that key."""
+    start = offset % _BLOCK
+    return _stream(key)[start : start + size]
+
+
+@lru_cache(64)
+def _stream(key: int) -> bytes:
+    block = bytes((key * 7 + at * (key % 5 + 1)) % 256 for at in range(_BLOCK))
+    return block * (_MOST // _BLOCK + 2)
+
+
+class Talk:
+    """What one end has said and heard on a connection."""
+
+    def __init__(self, world: World, end: Endpoint, client: int, *, upward: bool) -> None:
+        self.world, self.end, self.client = world, end, client
+        self.said = self.heard = 0
+        self.says, self.hears = (2 * client, 2 * client + 1) if upward else (2 * client + 1, 2 * client)
+        self.closed = self.was_reset = self.finished = self.resets = False
+        self.pending = 0
+
+    def say(self, size: int) -> None:
+        """Say so many more bytes, as they find room."""
+        self.pending += size
+        self._push()
+
+    def _push(self) -> None:
+        while self.pending and not self.resets and not self.was_reset:
+            try:
+                sent = self.end.write(pattern(self.says, self.said, min(self.pending, _MOST)))
+            except BlockingIOError:
+                return
+            except OSError:
+                self.was_reset = True
+                return
+            self.said += sent
+            self.pending -= sent
+
+    def listen(self, most: int = 1 << 20) -> int:
+        """Take in what there is; returns how much."""
+        self._push()
+        taken = 0
+        while taken < most and not self.closed and not self.was_reset and not self.resets:
+            try:
+                data = self.end.read(min(_MOST, most - taken))
+            except BlockingIOError:
+                break
+            except OSError:
+                self.was_reset = True
+                break
+            if not data:
+                self.closed = True
+                break
+            if data != pattern(self.hears, self.heard, len(data)):
+                self.world.wrong(f"client {self.client}: wrong bytes at {self.heard} of stream {self.hears}")
+            self.heard += len(data)
+            taken += len(data)
+        return taken
+
+    def finish(self) -> None:
+        """Say that no more comes."""
+        if not self.finished and not self.resets and not self.was_reset:
+            self.finished = True
+            try:
+                self.end.finish()
+            except OSError:
+                self.was_reset = True
+
+    def reset(self) -> None:
+        """Break off."""
+        if not self.resets:
+            self.resets = True
+            self.end.reset()
+
+
+def parsed(inbox: bytearray) -> tuple[bytes, int]:
+    """Return what says who is there, and how long that is with what stands around it; 0 while it is not whole."""
+    if inbox[:1] == b"\x16":
+        size = 5 + int.from_bytes(inbox[3:5], "big") if len(inbox) >= _HELLO else 0
+        return bytes(inbox[11 : 11 + HEAD.size]), size if size <= len(inbox) else 0
+    return bytes(inbox[: HEAD.size]), HEAD.size if len(inbox) >= HEAD.size else 0
