@@ -23,9 +23,10 @@ SILENT: Final = "silent"
 PROVED: Final = "proved"
 TRIED: Final = "tried"
 WANTED: Final = "wanted"
+LOCATED: Final = "located"
 Sign = CheckResult | TrafficResult | str
 """What is seen of a server: a result, or one of the words above: it acknowledges nothing, it has answered a client, a
-suspect is being tried, a client would have needed its address."""
+suspect is being tried, a client would have needed its address, its name leads elsewhere."""
 
 
 class Backend:
@@ -95,7 +96,10 @@ class Backend:
 
     def resolved(self, group: Group, answer: Sequence[Endpoint], now: float) -> None:
         """Take in where the name of a configured server is, by the resolver."""
-        self._moved(*self.pool.resolved(group, answer, now))
+        came, gone = self.pool.resolved(group, answer, now)
+        self._moved(came, gone)
+        if came or gone:
+            self._sign(group.members[0], LOCATED)
 
     def agree(self, group: Group, places: Sequence[Endpoint], now: float) -> None:
         """Have the members of `group` at these places and nowhere else: another process looks up names."""

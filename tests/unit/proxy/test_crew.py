@@ -12,7 +12,7 @@ from lbproxy.balance.server import Lease
 from lbproxy.balance.shared import Shares
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import TrafficResult
-from lbproxy.proxy.backend import PROVED, SILENT, TRIED, WANTED, Sign
+from lbproxy.proxy.backend import LOCATED, PROVED, SILENT, TRIED, WANTED, Sign
 from lbproxy.proxy.crew import believe, find, paint
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.sessions import Sessions
@@ -94,6 +94,21 @@ def test_a_trial_is_a_sign(two: Two) -> None:
     two.signs.clear()
     two.follower.backend.pool.pick(100.0)
     assert two.signs == [("s0", TRIED)]
+
+
+def test_a_name_that_leads_elsewhere_is_a_sign_and_agreeing_is_none(two: Two) -> None:
+    """Who leads tells it at once; who is told has nothing to say about it."""
+    heard: list[Sign] = []
+    backend = two.leader.backend
+    backend.on_sign = lambda server, sign: heard.append(sign)
+    group, place = backend.pool.groups[0], (2, ("127.0.0.7", 1))
+    backend.resolved(group, [place], 100.0)
+    assert heard == [LOCATED]
+    backend.resolved(group, [place], 100.0)
+    assert heard == [LOCATED]
+    two.tell()
+    assert place in [server.endpoint for server in two.follower.backend.pool.servers]
+    assert two.signs == []
 
 
 def test_a_picture_says_where_to_count(two: Two) -> None:
