@@ -117,7 +117,7 @@ class Crew:
     async def each(
         self, answers: type[Answer], verb: str, *arguments: object, patience: float = PATIENCE
     ) -> list[tuple[int, Answer]]:
-        """Return the answers of the workers that answer, with their rows."""
+        """Return the answers of the workers that answer and live on, with their rows."""
         members = [member for member in self.members if not member.ended.is_set()]  # the others are being replaced
         given = await asyncio.gather(
             *(member.call(verb, *arguments, patience=patience) for member in members), return_exceptions=True
@@ -126,7 +126,9 @@ class Crew:
             if isinstance(answer, BaseException) and not member.ended.is_set():
                 log.warning("%s: %s", verb, answer)
         return [
-            (member.row, answer) for member, answer in zip(members, given, strict=True) if isinstance(answer, answers)
+            (member.row, answer)
+            for member, answer in zip(members, given, strict=True)
+            if isinstance(answer, answers) and not member.ended.is_set()
         ]
 
     async def apply(self, opened: Mapping[Address, SocketType]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from socket import SocketType, gethostname
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lbproxy import __version__, form
 from lbproxy.checks.monitor import rehearse, reread
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from lbproxy.checks.secure import Secure
 
 log = logging.getLogger(__name__)
+
+_GLANCE: Final = 1.0
+"""Seconds that a worker has to tell its figures; those of before are shown then, and whoever asked is not late too."""
 
 
 class Supervisor:
@@ -170,7 +173,7 @@ class Supervisor:
 
     async def snapshot(self) -> Snapshot:
         """Return the state of everything; its `config` part is filled in by the caller."""
-        answers = await self._crew.each(Snapshot, "snapshot")
+        answers = await self._crew.each(Snapshot, "snapshot", patience=_GLANCE)
         listens = {
             name: tuple(str(at) for at in proxy.listen if at in self._listeners)
             for name, proxy in self._config.proxies.items()

@@ -17,6 +17,8 @@ from lbproxy.handover.parcel import Parcel
 from lbproxy.status.snapshot import ProxyView, ServerView
 
 View = TypeVar("View", ProxyView, ServerView)
+Moved = Counter[tuple[str, str, str, int]]
+"""Bytes by proxy, server (name and address) and way: 0 is up, 1 is down."""
 
 NO_FIGURES: Final = frozenset(
     (
@@ -60,21 +62,25 @@ def add(leader: ProxyView, others: Iterable[ProxyView]) -> ProxyView:
     return leader
 
 
-def departed(view: ProxyView, taken: Iterable[Parcel]) -> ProxyView:
-    """Return what is left of the figures of a process that is no more, and whose connections another one has `taken`.
+def moved(parcels: Iterable[Parcel]) -> Moved:
+    """Return the bytes that connections have moved so far."""
+    found: Moved = Counter()
+    for parcel in parcels:
+        for way in (0, 1):
+            found[parcel.proxy, *parcel.server, way] += parcel.moved[way]
+    return found
 
-    That one counts all bytes of these, from their beginning.
+
+def departed(view: ProxyView, taken: Moved) -> ProxyView:
+    """Return what is left of the figures of a process that is no more: no gauge, and no byte that is in `taken`.
+
+    Those are of connections that another process has taken over, and counts from their beginning.
     """
-    moved: Counter[tuple[str, str, int]] = Counter()
-    for parcel in taken:
-        if parcel.proxy == view.name:
-            moved[*parcel.server, 0] += parcel.moved[0]
-            moved[*parcel.server, 1] += parcel.moved[1]
     servers = [
         replace(
             _without_gauges(server),
-            bytes_in_total=server.bytes_in_total - moved[server.name, server.address, 0],
-            bytes_out_total=server.bytes_out_total - moved[server.name, server.address, 1],
+            bytes_in_total=server.bytes_in_total - taken[view.name, server.name, server.address, 0],
+            bytes_out_total=server.bytes_out_total - taken[view.name, server.name, server.address, 1],
         )
         for server in view.servers
     ]

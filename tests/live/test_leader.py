@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.clients import flood
-from tests.support.daemon import one_proxy
+from tests.support.daemon import Daemon, one_proxy
 from tests.support.named import Named
 from tests.support.servers import Echo
+from tests.support.streams import Streams
 from tests.support.wait import until
 
 
@@ -48,3 +51,36 @@ def test_a_name_that_is_known_at_last_is_known_to_the_workers(echoes: list[Echo]
         assert flood(daemon.port, 1).errors
         until(lambda: daemon.servers()[named]["state"] == "up", "it is known")
         until(lambda: flood(daemon.port, 1).answers == {"one": 1}, "the workers know it")
+
+
+@pytest.mark.parametrize("how", ["KILL", "STOP"])
+def test_no_counter_falls_while_a_worker_hangs_dies_and_is_replaced(echoes: list[Echo], how: str) -> None:
+    """What it had counted is shown all the time, and its connections until it is dead."""
+    with Daemon(two(one_proxy(echoes))) as daemon, Streams(daemon.port, 20) as streams:
+        until(lambda: all(worker["connections"] > 2 for worker in daemon.status()["workers"]), "both carry some")
+        until(lambda: all(conn["age_seconds"] > 3.5 for conn in daemon.conns()), "they are kept")
+        struck = daemon.status()["workers"][0]["pid"]
+        seen = [counters(daemon)]
+        os.kill(struck, getattr(signal, f"SIG{how}"))
+
+        def replaced() -> bool:
+            seen.append(counters(daemon))
+            assert all(now >= before for now, before in zip(seen[-1], seen[-2], strict=True)), seen[-2:]
+            status = daemon.status()
+            return bool(status["workers_replaced"]) and len(status["workers"]) == 2
+
+        until(replaced, "it is replaced", 20)
+        until(lambda: counters(daemon)[1] > seen[-1][1], "the streams go on")
+        assert streams.finish() == []
+        assert replaced()
+        total, moved, _ = counters(daemon)
+        assert total == 20
+        assert moved <= streams.bytes  # nothing is counted by both; what was counted since it was last asked is lost
+
+
+def counters(daemon: Daemon) -> tuple[int, int, int]:
+    """Return the connections so far, and the bytes of both ways."""
+    (proxy,) = daemon.status()["proxies"].values()
+    servers = proxy["servers"].values()
+    ways = [sum(server[f"bytes_{way}_total"] for server in servers) for way in ("in", "out")]
+    return proxy["connections_total"], ways[0], ways[1]

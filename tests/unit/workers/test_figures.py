@@ -14,7 +14,10 @@ USAGE = Usage(cpu_seconds=2.0, virtual_bytes=10, resident_bytes=5, open_fds=3, m
 
 def worker(pid: int, **figures: int) -> Snapshot:
     """Return what a worker shows, with these figures of its only server."""
-    shown = replace(snapshot(replace(server(), **figures)), pid=pid, usage=USAGE, kept=4, task_failures={"check": 1})
+    shown = replace(
+        snapshot(replace(server(), **figures)),
+        pid=pid, usage=USAGE, kept=4, task_failures={"check": 1}, log_lines_dropped=2,
+    )  # fmt: skip
     (proxy,) = shown.proxies
     return replace(shown, proxies=(replace(proxy, connections=figures.get("connections", 0)),))
 
@@ -53,6 +56,10 @@ def test_no_counter_falls_when_a_worker_dies_and_another_takes_its_connections()
         moved=(30, 0),
     )
     figures.lost(0, [taken])
+    for answers in ([], [both[1]]):  # while the new one has not said anything yet
+        between = figures.shown(leader(), answers)
+        assert between.proxies[0].servers[0] == replace(before, connections=between.proxies[0].servers[0].connections)
+        assert [each.pid for each in between.workers] == [12]
     born = worker(13, connections_total=0, bytes_in_total=30)
     after = figures.shown(leader(), [(0, born), (1, worker(12, connections_total=5))])
     now = after.proxies[0].servers[0]
@@ -60,7 +67,22 @@ def test_no_counter_falls_when_a_worker_dies_and_another_takes_its_connections()
     assert after.usage is not None
     assert after.usage.cpu_seconds == 8.0
     figures.lost(0, [])
-    assert figures.shown(leader(), []).proxies[0].servers[0].connections_total == 10
+    assert figures.shown(leader(), []).proxies[0].servers[0].connections_total == 10 + 5
+
+
+def test_one_that_does_not_answer_counts_as_it_did_last() -> None:
+    """It hangs, and has its connections still; it may go on, or die, and be lost then."""
+    figures = Figures()
+    one, other = worker(11, connections=3, connections_total=10), worker(12, connections=4, connections_total=5)
+    before = figures.shown(leader(), [(0, one), (1, other)])
+    hung = figures.shown(leader(), [(1, other)])
+    assert (hung.proxies, hung.task_failures, hung.usage) == (before.proxies, before.task_failures, before.usage)
+    assert [each.pid for each in hung.workers] == [11, 12]
+    figures.lost(0, [])
+    after = figures.shown(leader(), [(1, other)])
+    assert [each.pid for each in after.workers] == [12]
+    assert after.proxies[0].servers[0].connections_total == 15
+    assert after.log_lines_dropped == before.log_lines_dropped
 
 
 def test_a_worker_that_never_was_asked_leaves_nothing() -> None:

@@ -8,7 +8,7 @@ from lbproxy.balance.histogram import Histogram
 from lbproxy.balance.state import State
 from lbproxy.handover.parcel import Parcel
 from lbproxy.status.snapshot import ProxyView, ServerView
-from lbproxy.workers.totals import GAUGES, NO_FIGURES, add, departed
+from lbproxy.workers.totals import GAUGES, NO_FIGURES, add, departed, moved
 from tests.unit.status.test_metrics import server, snapshot
 
 
@@ -64,7 +64,7 @@ def test_of_a_process_that_is_no_more_counters_stay_and_gauges_go() -> None:
     )
     strange = Parcel(client_fd=-1, proxy="other", server=(shown.name, shown.address), peer=("::1", 1), born=0.0)
     strange.moved = (1000, 1000)
-    gone = departed(view, [taken, strange])
+    gone = departed(view, moved([taken, strange]))
     assert gone.servers[0].bytes_in_total == shown.bytes_in_total - 3
     assert gone.servers[0].bytes_out_total == shown.bytes_out_total - 5
     for before, after in ((view, gone), (shown, gone.servers[0])):
