@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from functools import partial
 from socket import SocketType
 from typing import Final, NamedTuple, TypeVar
@@ -20,7 +21,9 @@ from lbproxy.handover.fdqueue import FdQueue
 from lbproxy.handover.inherit import drop
 from lbproxy.handover.parcel import Parcel
 from lbproxy.handover.revive import close
+from lbproxy.handover.sets import Content, merge
 from lbproxy.proxy.crew import Picture
+from lbproxy.record import dataclass
 from lbproxy.tasks import Tasks
 from lbproxy.threads import in_thread
 from lbproxy.workers.board import Board
@@ -53,6 +56,16 @@ class Orders(NamedTuple):
     listeners: Mapping[Address, SocketType]
     pictures: Mapping[str, Picture]
     drained: list[str]
+
+
+@dataclass(slots=True)
+class Left:
+    """What a worker has left, and those that were to take its place and could not."""
+
+    good: list[Parcel] = field(default_factory=list)
+    reset: int = 0
+    holdings: list[Holding] = field(default_factory=list)
+    """In which it is all kept until somebody else keeps it."""
 
 
 class Crew:
@@ -222,37 +235,45 @@ class Crew:
     async def _keep_manned(self, row: int) -> None:
         """Replace a worker whenever it has ended, until cancelled."""
         while True:
-            member = self.members[row]
-            await member.ended.wait()
+            dead, left = self.members[row], Left()
+            await dead.ended.wait()
             async with self.steady:
-                await self._replace(member)
+                await self._bury(row, left)
+            said = "worker %d (pid %d) has died: %d of its connections go on with another one, %d are reset"
+            log.error(said, row + 1, dead.pid, len(left.good), left.reset)
+            while not await self._replaced(row, left):
+                await asyncio.sleep(_AGAIN)
 
-    async def _replace(self, dead: Member) -> None:
+    async def _bury(self, row: int, left: Left) -> None:
+        """Take in what a worker has left: it is newer than what there is."""
+        dead = self.members[row]
         await dead.dismiss()
         holding = self._holdings.pop(dead, None)
-        content = holding.content() if holding is not None else None
-        good, holed = (content.good, content.holed) if content is not None else ([], [])
-        drop(holed)
-        said = "worker %d (pid %d) has died: %d of its connections go on with another one, %d are reset"
-        log.error(said, dead.row + 1, dead.pid, len(good), len(holed))
-        self.on_loss(dead.row, good)
-        while True:
-            try:
-                self.members[dead.row] = member = await self._start(dead.row)
-                await self._adopt(member, good)
-                await member.call("begin")
-                break
-            except LbproxyError as error:
-                log.error("worker %d cannot be started: %s", dead.row + 1, error)
-                await self.members[dead.row].dismiss()
-                if (begun := self._holdings.pop(self.members[dead.row], None)) is not None:
-                    begun.forget()
-                await asyncio.sleep(_AGAIN)
-        self.replaced += 1
-        for parcel in good:
-            close(parcel)
         if holding is not None:
+            left.holdings.append(holding)
+            whole = merge([holding.content(), Content(left.good, [], [], [])])
+            left.good = whole.good
+            left.reset += len(whole.holed)
+            drop(whole.holed)
+        self.on_loss(row, left.good)
+
+    async def _replaced(self, row: int, left: Left) -> bool:
+        """Have a new worker go on with what was left; returns whether it does. Before that nothing is forgotten."""
+        async with self.steady:
+            try:
+                self.members[row] = member = await self._start(row)
+                await self._adopt(member, left.good)
+                await member.call("begin")
+            except LbproxyError as error:
+                log.error("worker %d cannot be started: %s", row + 1, error)
+                await self._bury(row, left)
+                return False
+        self.replaced += 1
+        for parcel in left.good:
+            close(parcel)
+        for holding in left.holdings:
             holding.forget()
+        return True
 
     async def _look(self) -> None:
         """Kill whoever has hung up on everybody, until cancelled."""

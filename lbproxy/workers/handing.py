@@ -73,7 +73,13 @@ class CrewHanding:
             raise HandoverError(f"worker {late[0]} does not answer")
         await self._crew.steady.acquire()
         self._holds = True
-        await asyncio.gather(*map(self._freeze, self._crew.members))
+        for member in self._crew.members:
+            if member.ended.is_set():
+                raise HandoverError(f"worker {member.row + 1} is being replaced")
+        # All of them to their end, so that nothing comes in of one after another has failed
+        for outcome in await asyncio.gather(*map(self._freeze, self._crew.members), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         return self._parcels
 
     async def _freeze(self, member: Member) -> None:

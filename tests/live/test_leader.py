@@ -78,7 +78,7 @@ def test_no_counter_falls_while_a_worker_hangs_dies_and_is_replaced(echoes: list
         assert replaced()
         total, moved, _ = counters(daemon)
         assert total == 20
-        assert moved <= streams.bytes  # nothing is counted by both; what was counted since it was last asked is lost
+        assert broken or moved <= streams.bytes  # what was counted since it was last asked is lost, and nothing doubled
 
 
 def counters(daemon: Daemon) -> tuple[int, int, int]:

@@ -25,7 +25,6 @@ UNTESTED = {
     "workers.follower": "test_worker tells one all it can be told",
     "workers.member": "test_worker drives a worker through it",
     "workers.nursery": "test_worker has each worker from one",
-    "workers.crew": "test_supervisor kills, hangs and replaces the workers of one",
     "workers.handing": "test_supervisor and test_service hand over what workers have",
     "change": "test_cli carries out each of them",
     "process.commands": "test_cli asks for each of them",

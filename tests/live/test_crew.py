@@ -1,0 +1,93 @@
+"""Several workers, hired and replaced as the supervisor has it done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from lbproxy.config.model import Config
+from lbproxy.errors import LbproxyError
+from lbproxy.status.snapshot import Snapshot
+from lbproxy.workers.crew import Crew, Orders
+from lbproxy.workers.estate import Estate
+from lbproxy.workers.handing import CrewHanding
+from tests.live.test_worker import Place, config_of
+from tests.support.clients import connect, receive, receive_line
+from tests.support.ports import free_port
+from tests.support.servers import Echo
+from tests.support.wait import FACTOR
+
+
+class Hired:
+    """A crew of one on a board of its own; `refuse` has no new worker told what it must know."""
+
+    def __init__(self, config: Config) -> None:
+        self.place = Place(config)
+        self.refuse = False
+        self.crew = Crew(self.place.board, Estate(None), self.place.nursery, self.orders, self.place.heard.append)
+
+    def orders(self) -> Orders:
+        """Return them."""
+        if self.refuse:
+            raise LbproxyError("there is no such file")
+        return Orders(self.place.config, self.place.listeners, self.place.pictures(), [])
+
+
+@asynccontextmanager
+async def hired(config: Config) -> AsyncIterator[Hired]:
+    """Have a crew serve."""
+    made = Hired(config)
+    try:
+        await made.crew.hire()
+        await made.crew.begin([])
+        yield made
+    finally:
+        await made.crew.dismiss()
+        for member in made.crew.members:
+            made.crew.holding(member).forget()
+        for sock in made.place.listeners.values():
+            sock.close()
+        made.place.board.close()
+
+
+async def once(probe: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(20 * FACTOR):
+        while not probe():
+            await asyncio.sleep(0.01)
+
+
+def test_what_a_worker_has_left_waits_for_one_that_can_be_started(caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried again and again; meanwhile a reload need not wait, an upgrade is refused, nothing is forgotten."""
+    caplog.set_level(logging.INFO)
+    port = free_port()
+
+    async def run(echo: Echo) -> None:
+        async with hired(config_of([echo.address], f"127.0.0.1:{port}")) as made:
+            crew, (first,) = made.crew, made.crew.members
+            handing = CrewHanding(crew, made.place.listeners, list, None)
+            with await asyncio.to_thread(connect, port) as client:
+                await asyncio.to_thread(receive_line, client)
+                while [each.kept for each in await crew.ask(Snapshot, "snapshot")] != [1]:
+                    await asyncio.sleep(0.05)
+                made.refuse = True
+                first.kill()
+                await once(lambda: caplog.text.count("worker 1 cannot be started: there is no such file") == 2)
+                async with asyncio.timeout(10 * FACTOR), crew.steady:
+                    pass
+                with pytest.raises(LbproxyError, match="worker 1 is being replaced"):
+                    await handing.freeze()
+                await handing.thaw()
+                made.refuse = False
+                await once(lambda: crew.replaced == 1)
+                client.sendall(b"still there?")
+                assert await asyncio.to_thread(receive, client, 12) == b"still there?"
+
+    with Echo("a") as echo:
+        asyncio.run(run(echo))
+    assert caplog.text.count("1 of its connections go on with another one, 0 are reset") == 1
+    assert "Traceback" not in caplog.text
