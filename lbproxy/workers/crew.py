@@ -223,12 +223,15 @@ class Crew:
         queue.sender.settimeout(_TAKE)
         with queue.receiver as receiver:
             asking = self._tasks.spawn(
-                member.call("adopt", orders.pictures, orders.drained, fds=[receiver.fileno()], patience=_TAKE), "adopt"
+                member.outcome("adopt", orders.pictures, orders.drained, fds=[receiver.fileno()], patience=_TAKE),
+                "adopt",
             )
             await asyncio.sleep(0)  # now the worker has the other end
         complete = await in_thread(partial(queue.send, parcels), "deal")
         queue.sender.close()
-        await asking
+        outcome = await asking
+        if isinstance(outcome, LbproxyError):
+            raise outcome
         if not complete:
             raise LbproxyError(f"worker {member.row + 1} has not taken all of {len(parcels)} connections")
 

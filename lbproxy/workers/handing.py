@@ -11,7 +11,7 @@ from socket import SocketType
 from typing import Final
 
 from lbproxy.config.model import Address
-from lbproxy.errors import HandoverError
+from lbproxy.errors import HandoverError, LbproxyError
 from lbproxy.handover.fdqueue import receive
 from lbproxy.handover.keeper import FdStore, stored_name
 from lbproxy.handover.parcel import Parcel, ProcessState
@@ -85,7 +85,7 @@ class CrewHanding:
     async def _freeze(self, member: Member) -> None:
         holding = self._crew.holding(member)
         holding.drop_frozen()
-        asking = self._tasks.spawn(member.call("freeze"), "freeze")
+        asking = self._tasks.spawn(member.outcome("freeze"), "freeze")
         asking.add_done_callback(lambda task: holding.stands_still.set())
         await holding.stands_still.wait()
         if holding.frozen >= 0:
@@ -97,7 +97,10 @@ class CrewHanding:
             self._parcels += found
             if wrong:
                 raise HandoverError(wrong[0])
-        if not await asking:
+        outcome = await asking
+        if isinstance(outcome, LbproxyError):
+            raise outcome
+        if not outcome:
             raise HandoverError(f"worker {member.row + 1} could not tell of all its connections")
 
     async def thaw(self) -> None:

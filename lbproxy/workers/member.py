@@ -118,6 +118,15 @@ class Member:
         """Have the worker do `verb`; returns what came of it. Raises LbproxyError, also if none is there."""
         return await self._ask(partial(Call, verb=verb, arguments=arguments, fds=len(fds)), patience, fds)
 
+    async def outcome(
+        self, verb: str, *arguments: object, fds: Sequence[int] = (), patience: float = PATIENCE
+    ) -> object:
+        """Do as `call`, and return the LbproxyError: for a task that somebody asks for it later."""
+        try:
+            return await self.call(verb, *arguments, fds=fds, patience=patience)
+        except LbproxyError as error:
+            return error
+
     def tell(self, verb: str, *arguments: object) -> None:
         """Have the worker do `verb`, without an answer."""
         if self._writer is not None and not self._writer.is_closing():

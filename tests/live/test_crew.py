@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -90,4 +92,31 @@ def test_what_a_worker_has_left_waits_for_one_that_can_be_started(caplog: pytest
     with Echo("a") as echo:
         asyncio.run(run(echo))
     assert caplog.text.count("1 of its connections go on with another one, 0 are reset") == 1
+    assert "Traceback" not in caplog.text
+
+
+def test_one_that_does_not_answer_keeps_nothing_from_going_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It was asked to stand still for an upgrade, which is given up; told so as well, it moves again."""
+    port = free_port()
+
+    async def run(echo: Echo) -> None:
+        async with hired(config_of([echo.address], f"127.0.0.1:{port}")) as made:
+            crew, (first,) = made.crew, made.crew.members
+            handing = CrewHanding(crew, made.place.listeners, list, None)
+            with await asyncio.to_thread(connect, port) as client:
+                await asyncio.to_thread(receive_line, client)
+                os.kill(first.pid, signal.SIGSTOP)
+                with pytest.raises(LbproxyError, match="worker 1 does not answer"):
+                    await handing.freeze()
+                thawing = asyncio.gather(handing.thaw())
+                os.kill(first.pid, signal.SIGCONT)
+                await thawing
+                client.sendall(b"still there?")
+                assert await asyncio.to_thread(receive, client, 12) == b"still there?"
+                await once(lambda: not crew.late())
+                assert len(await handing.freeze()) == 1
+                await handing.thaw()
+
+    with Echo("a") as echo:
+        asyncio.run(run(echo))
     assert "Traceback" not in caplog.text
