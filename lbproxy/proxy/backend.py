@@ -24,9 +24,11 @@ PROVED: Final = "proved"
 TRIED: Final = "tried"
 WANTED: Final = "wanted"
 LOCATED: Final = "located"
+CIRCULAR: Final = "circular"
 Sign = CheckResult | TrafficResult | str
 """What is seen of a server: a result, or one of the words above: it acknowledges nothing, it has answered a client, a
-suspect is being tried, a client would have needed its address, its name leads elsewhere."""
+suspect is being tried, a client would have needed its address, its name leads elsewhere, it leads
+back to this proxy."""
 
 
 class Backend:

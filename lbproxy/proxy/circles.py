@@ -10,6 +10,9 @@ different places. It is this proxy where they lead to the same place; and, for o
 nearly all of the clients are met so, which no chance brings about.
 
 To look for that takes a system call for each connection, so it is done when many more have come than gone.
+
+Of several processes each looks for itself among its own part of the clients, where it is met in its share of a circle
+only, by chance as well; whoever finds one has the others told.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from lbproxy.balance.server import Server
 from lbproxy.net.bugs import for_each
 from lbproxy.net.poller import Poller
 from lbproxy.net.timers import NEVER, Timer
+from lbproxy.proxy.backend import CIRCULAR, Backend
 from lbproxy.proxy.session import Session
 
 log = logging.getLogger("lbproxy.proxy")
 
+WHY: Final = "it leads back to this proxy, which has met itself among its clients"
 LEADS_BACK: Final = "leads_back"
 _MANY: Final = 64
 """Connections that have come since the last look, at least."""
@@ -34,19 +39,19 @@ _NEARLY_ALL: Final = 0.75
 """Of the clients. By chance it would take 20,000 connections from one address, by then its ports are used up."""
 _SOON: Final = 0.2
 """Seconds until those are seen too that were just being made."""
-_REST: Final = 10.0
+REST: Final = 10.0
 """Seconds for which a server that leads back is not dialled. It may have been a moment's: the address moves on."""
 
 
 class Circles(Timer):
-    """Looks for them among the sessions of the proxy `name`, and breaks them up."""
+    """Looks for them among the sessions of a proxy, and breaks them up."""
 
-    __slots__ = ("_name", "_open_then", "_out", "_out_until", "_poller", "_sessions", "look_at")
+    __slots__ = ("_backend", "_open_then", "_out", "_out_until", "_poller", "_sessions", "look_at")
 
-    def __init__(self, poller: Poller, name: str, sessions: Collection[Session]) -> None:
+    def __init__(self, poller: Poller, backend: Backend, sessions: Collection[Session]) -> None:
         super().__init__()
         self._poller = poller
-        self._name = name
+        self._backend = backend
         self._sessions = sessions
         self._open_then = 0
         self._out: list[Server] = []
@@ -69,15 +74,20 @@ class Circles(Timer):
         """Cut every client that is this proxy itself, and leave its server out; returns whether there is one."""
         ours = {name: session for session in self._sessions if (name := session.own_name())}
         met = [session for session in self._sessions if session.peer in ours]
-        many = len(met) >= max(_FEW, _NEARLY_ALL * len(self._sessions))
+        shares = self._backend.pool.shares
+        processes = shares.size if shares is not None else 1
+        many = len(met) >= max(_FEW, _NEARLY_ALL * len(self._sessions) / processes)
         circular = met if many else [each for each in met if _leads_to(ours[each.peer], each)]
         for session in circular:
             server = ours[session.peer].server
             if server is not None and not server.circular:
-                server.circular = "it leads back to this proxy, which has met itself among its clients"
+                server.circular = WHY
                 self._out.append(server)
-                self._out_until = self._poller.now + _REST
-                log.error("%s: server %s is not used: %s", self._name, server.label, server.circular)
+                self._out_until = self._poller.now + REST
+                if self._backend.on_sign is None:
+                    say(self._backend, server)
+                else:
+                    self._backend.on_sign(server, CIRCULAR)
         for_each(circular, lambda session: session.cut(LEADS_BACK))
         return bool(circular)
 
@@ -91,6 +101,11 @@ class Circles(Timer):
             server.circular = ""
         self._out.clear()
         return NEVER
+
+
+def say(backend: Backend, server: Server) -> None:
+    """Tell the log that a server is left out."""
+    log.error("%s: server %s is not used: %s", backend.name, server.label, server.circular)
 
 
 def _leads_to(ours: Session, client: Session) -> bool:

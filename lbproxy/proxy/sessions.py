@@ -50,7 +50,7 @@ class Sessions:
         self._open: set[Session] = set()
         self.cell: Cell | None = None
         """Where other processes count theirs, if there are any."""
-        self._circles = Circles(poller, backend.name, self)
+        self._circles = Circles(poller, backend, self)
         self._complained_at = -_COMPLAIN_EVERY
         self._unsaid = 0
         self.on_end: Final = self._ended

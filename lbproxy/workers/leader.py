@@ -19,7 +19,8 @@ from lbproxy.handover.inherit import Finder
 from lbproxy.handover.parcel import Parcel
 from lbproxy.net.poller import Poller
 from lbproxy.process.identity import node_id
-from lbproxy.proxy.backend import PROVED, SILENT, TRIED, WANTED, Backend, Sign
+from lbproxy.proxy.backend import CIRCULAR, PROVED, SILENT, TRIED, WANTED, Backend, Sign
+from lbproxy.proxy.circles import REST, WHY, say
 from lbproxy.proxy.crew import Crew, Picture, find, paint
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxies import Proxies
@@ -50,6 +51,7 @@ class Leader:
         self.proxies = Proxies(Shared(poller, ConnectionLimit(0), self._monitor, crew=crew))
         self._told: dict[str, Picture] = {}
         self._due: asyncio.TimerHandle | None = None
+        self._out: dict[Server, asyncio.TimerHandle] = {}
 
     def _monitor(self, backend: Backend, group: Group) -> Monitor:
         return Monitor(self._tasks, backend, group, self.known)
@@ -85,7 +87,24 @@ class Leader:
             server.health.suspicion.proved = True
         elif heard.sign == TRIED:
             server.health.suspicion.begin_trial(now)
+        elif heard.sign == CIRCULAR:
+            self._leave_out(backend, server)
         self._changed(backend, server, heard.sign)
+
+    def _leave_out(self, backend: Backend, server: Server) -> None:
+        """Have nobody dial a server that leads back, for as long as the worker does not that has found out."""
+        known = self._out.pop(server, None)
+        if known is None:
+            server.circular = WHY
+            say(backend, server)
+        else:
+            known.cancel()
+        self._out[server] = asyncio.get_running_loop().call_later(REST, self._let_in, server)
+
+    def _let_in(self, server: Server) -> None:
+        del self._out[server]
+        server.circular = ""
+        self.changed()
 
     def _changed(self, backend: Backend, server: Server, sign: Sign) -> None:
         self.changed()
@@ -125,5 +144,6 @@ class Leader:
 
     def close(self) -> None:
         """Tell nobody any more."""
-        if self._due is not None:
-            self._due.cancel()
+        for handle in (self._due, *self._out.values()):
+            if handle is not None:
+                handle.cancel()

@@ -69,14 +69,15 @@ def test_a_server_that_leads_back_is_not_dialled_and_said_once() -> None:
             assert daemon.fds() < 60
 
 
-def test_an_address_that_comes_to_this_machine_later_is_known_by_its_connections() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_address_that_comes_to_this_machine_later_is_known_by_its_connections(workers: int) -> None:
     """A virtual one that moves here: what is dialled there comes in as a client. One circle is made, and no other."""
     need("netns", "ip")
     node, port = Namespace(), free_port()
     try:
         with Echo("one", ns=node) as one:
             servers = [{"name": "back", "address": f"10.4.6.21:{port}"}, {"address": one.address, "backup": True}]
-            with Daemon(one_proxy(servers, f"0.0.0.0:{port}"), node) as daemon:
+            with Daemon({**one_proxy(servers, f"0.0.0.0:{port}"), "workers": workers}, node) as daemon:
                 node.ip("address", "add", "10.4.6.21/24", "dev", "lo")
                 assert flood(port, 20, ns=node).answers == {"one": 20}
                 assert "it leads back to this proxy" in daemon.servers()["back"]["reason"]
@@ -86,7 +87,8 @@ def test_an_address_that_comes_to_this_machine_later_is_known_by_its_connections
         node.close()
 
 
-def test_an_address_that_is_translated_on_the_way_is_known_by_its_connections() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_address_that_is_translated_on_the_way_is_known_by_its_connections(workers: int) -> None:
     """A service's address, say, that the firewall redirects here."""
     need("netns", "ip", "nft")
     node, port = Namespace(), free_port()
@@ -96,7 +98,7 @@ def test_an_address_that_is_translated_on_the_way_is_known_by_its_connections() 
                  f"add rule n c ip daddr 10.4.6.99 tcp dport 443 redirect to :{port}")  # fmt: skip
         with Echo("one", ns=node) as one:
             servers = [{"name": "back", "address": "10.4.6.99:443"}, {"address": one.address, "backup": True}]
-            with Daemon(one_proxy(servers, f"0.0.0.0:{port}"), node) as daemon:
+            with Daemon({**one_proxy(servers, f"0.0.0.0:{port}"), "workers": workers}, node) as daemon:
                 assert flood(port, 20, ns=node).answers == {"one": 20}
                 assert "it leads back to this proxy" in daemon.servers()["back"]["reason"]
                 until(lambda: daemon.fds() < 60, "the circle is gone")

@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import pytest
 
+from lbproxy.balance.shared import Shares
 from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ServerConfig
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy import circles
+from lbproxy.proxy.backend import CIRCULAR, Sign
 from lbproxy.proxy.circles import LEADS_BACK
 from lbproxy.proxy.proxy import Proxy
+from tests.unit.balance.test_shared import COLUMNS, Latch
 from tests.unit.relay.hand import Bench, ended
 from tests.unit.scene import House
 
@@ -81,8 +84,23 @@ def test_it_is_tried_again_after_a_while(house: House, bench: Bench) -> None:
         bench.loop.until(lambda client=client: ended(client) == "rst")
         bench.loop.until(lambda: not len(proxy.sessions))
         assert not back.usable()
-        assert proxy.sessions._circles.due(bench.poller.now + 2 * circles._REST) == NEVER
+        assert proxy.sessions._circles.due(bench.poller.now + 2 * circles.REST) == NEVER
         assert back.state()[1] != back.circular == ""
+
+
+def test_one_of_several_processes_has_the_others_told(
+    house: House, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They dial the same server; it is for the one that hears of it from all to say so in the log."""
+    proxy = circle(house)
+    signs: list[tuple[str, Sign]] = []
+    numbers = memoryview(bytearray(2 * COLUMNS * 8)).cast("q")
+    proxy.backend.pool.shares = Shares(numbers, 2, COLUMNS, 0, Latch())
+    proxy.backend.on_sign = lambda server, sign: signs.append((server.name, sign))
+    client = client_of(house, proxy)
+    bench.loop.until(lambda: ended(client) == "rst", "the client is cut")
+    assert ("back", CIRCULAR) in signs
+    assert "leads back" not in caplog.text
 
 
 def test_many_clients_of_other_programs_are_no_circle(house: House, bench: Bench) -> None:
