@@ -230,6 +230,28 @@ def test_a_limit_is_that_of_all_workers_exactly(echoes: list[Echo]) -> None:
         assert (proxy["connections"], proxy["connections_total"]) == (100, 300)
 
 
+@pytest.mark.parametrize(("limit", "served"), [("max_connections", 90), ("max_conns", 60)])
+def test_limits_hold_when_all_come_at_once(limit: str, served: int) -> None:
+    """That of a proxy, and those of its servers: workers that decide in one instant do not pass them together."""
+    with ExitStack() as stack:
+        servers = [{"address": stack.enter_context(Echo(name)).address} for name in "abc"]
+        if limit == "max_conns":
+            servers = [{**server, "max_conns": served // 3} for server in servers]
+        config = one_proxy(servers, **({limit: served} if limit == "max_connections" else {}))
+        daemon = stack.enter_context(Daemon({**config, "workers": 4}))
+        clients = [stack.enter_context(socket.socket()) for _ in range(300)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", daemon.port))
+        answers = []
+        for client in clients:
+            client.settimeout(WAIT)
+            with contextlib.suppress(ConnectionError):
+                answers.append(receive_line(client))
+        assert len([answer for answer in answers if answer]) == served
+        assert sum(server["connections"] for server in daemon.servers().values()) == served
+
+
 def test_held_connections_are_spread_as_by_one_process() -> None:
     """Least connections by the sums: counts differ by as many as there are workers, at most."""
     with ExitStack() as stack:
