@@ -113,6 +113,7 @@ class Supervisor:
         for server in inherited.state.get("drained", ()):
             self._leader.proxies.set_drain(server, True)
         for address in self._listeners.keys() - listens(self._config):
+            log.info("no longer listening on %s", address)
             self._close(address)
         try:
             await self._crew.begin(inherited.rested)
@@ -156,7 +157,6 @@ class Supervisor:
             return [*plan.lines(besides=reread(self._certificates)), *absent]
 
     def _close(self, address: Address) -> None:
-        log.info("no longer listening on %s", address)
         self._listeners.pop(address).close()
         self._handing.not_listening(address)
 

@@ -139,6 +139,8 @@ def test_a_reload_reaches_every_worker(echoes: list[Echo]) -> None:
         for port in (new, taken):
             with pytest.raises(ConnectionRefusedError):
                 connect(port)
+        assert daemon.log.count(f"p: listen 127.0.0.1:{new} closed") == 1
+        assert "no longer listening" not in daemon.log  # that is for what a predecessor has left
 
 
 def test_drain_and_ready_reach_every_worker_and_those_that_come_later(echoes: list[Echo]) -> None:
