@@ -30,7 +30,7 @@ class Nursery:
     def __init__(self, sock: socket.socket, pid: int) -> None:
         self._pid = pid
         self._sock = sock
-        self._sock.settimeout(_PATIENCE)
+        self._sock.settimeout(_FIRST)
 
     @classmethod
     def fork(cls) -> Nursery:
@@ -59,6 +59,7 @@ class Nursery:
         """Return the process id of a new worker, which gets copies of these two. Raises OSError, also if it is gone."""
         socket.send_fds(self._sock, [b"w"], [calls.fileno(), channel.fileno()])
         answer = self._sock.recv(32)
+        self._sock.settimeout(_PROMPT)
         if not answer:
             raise ConnectionError("the nursery has gone")
         pid = int(answer)
@@ -74,8 +75,10 @@ class Nursery:
             os.waitpid(self._pid, 0)
 
 
-_PATIENCE: Final = 10.0
-"""Seconds for an answer: the first one of a nursery that was started comes after all imports."""
+_FIRST: Final = 10.0
+"""Seconds for the first answer: that of a nursery that was started comes after all imports."""
+_PROMPT: Final = 1.0
+"""Seconds for a later one: the supervisor does nothing else meanwhile, and can have another nursery."""
 
 
 def _run(fd: int) -> NoReturn:

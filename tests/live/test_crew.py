@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,7 @@ from lbproxy.workers.crew import Crew, Orders
 from lbproxy.workers.estate import Estate
 from lbproxy.workers.handing import CrewHanding
 from tests.live.test_worker import Place, config_of
-from tests.support.clients import connect, receive, receive_line
+from tests.support.clients import connect, greeting, receive, receive_line
 from tests.support.ports import free_port
 from tests.support.servers import Echo
 from tests.support.wait import FACTOR
@@ -93,6 +94,26 @@ def test_what_a_worker_has_left_waits_for_one_that_can_be_started(caplog: pytest
         asyncio.run(run(echo))
     assert caplog.text.count("1 of its connections go on with another one, 0 are reset") == 1
     assert "Traceback" not in caplog.text
+
+
+def test_a_nursery_that_stands_still_is_given_up_for_another_one() -> None:
+    """Whoever leads waits for its answer and does nothing else: not for long, once it has given one."""
+    port = free_port()
+
+    async def run(echo: Echo) -> None:
+        async with hired(config_of([echo.address], f"127.0.0.1:{port}")) as made:
+            nursery, (first,) = made.place.nursery, made.crew.members
+            os.kill(nursery._pid, signal.SIGSTOP)
+            ours, theirs = socket.socketpair()
+            with ours, theirs, pytest.raises(TimeoutError):
+                nursery.bear(ours, theirs)
+            assert nursery._sock.gettimeout() == 1.0
+            first.kill()
+            await once(lambda: made.crew.replaced == 1)
+            assert await asyncio.to_thread(greeting, port) == "a"
+
+    with Echo("a") as echo:
+        asyncio.run(run(echo))
 
 
 def test_one_that_does_not_answer_keeps_nothing_from_going_on(caplog: pytest.LogCaptureFixture) -> None:
