@@ -80,7 +80,7 @@ def test_a_refusal_is_told_and_asked_again(certs: Certs, tmp_path: Path, status:
         async def then(heard: Heard) -> None:
             await until(lambda: bool(heard.told))
             cluster.status = 200
-            await until(lambda: len(heard.told) == 2)
+            await until(lambda: len(heard.told) == 2 and cluster.asked[-1][0] == "watch")
 
         heard = follow(watching(server, kubeconfig(tmp_path / "k", certs, token="t")), then)  # noqa: S106
         assert heard.told == [f"the API server answers with status {status}", ["10.0.0.1:6443"]]
@@ -114,7 +114,7 @@ def test_a_hostile_list_is_refused_and_the_next_one_heard(
         async def then(heard: Heard) -> None:
             await until(lambda: bool(heard.told))
             cluster.list = None
-            await until(lambda: len(heard.told) == 2)
+            await until(lambda: len(heard.told) == 2 and cluster.asked[-1][0] == "watch")
 
         heard = follow(watching(server, kubeconfig(tmp_path / "k", certs, token="t")), then)  # noqa: S106
         assert why in heard.told[0]

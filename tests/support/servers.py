@@ -118,6 +118,8 @@ class Server:
         self._cut()
         while self._writers:
             await asyncio.sleep(0.001)
+        for _ in range(10):  # turns in which a handshake that its client has left ends, which is nobody's writer yet
+            await asyncio.sleep(0.001)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -133,8 +135,8 @@ class Server:
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):  # closed already, or about to be
+        sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
     writer.transport.abort()
 
