@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from lbproxy.balance.histogram import CONNECT, FIRST_BYTE, Seconds
-from lbproxy.balance.shared import Cell
+from lbproxy.balance.shared import Counted
 
 
-class Counts:
+class Counts(Counted):
     """Plain counters that the data plane increments."""
 
     __slots__ = (
         "bytes_in",
         "bytes_out",
-        "cell",
         "check_took",
         "checked_at",
         "checks",
         "connect_seconds",
-        "connections",
         "connections_total",
         "cuts",
         "failures",
@@ -29,10 +27,7 @@ class Counts:
     )
 
     def __init__(self) -> None:
-        self.connections = 0
-        """Leases held now, also at addresses that the name has no more."""
-        self.cell: Cell | None = None
-        """Where other processes count theirs, if there are any."""
+        super().__init__()
         self.connections_total = 0
         self.bytes_in = 0
         """Of connections that have ended; the live ones know their own."""
@@ -54,16 +49,6 @@ class Counts:
         self.transitions = 0
         self.connect_seconds = Seconds(CONNECT)
         self.first_byte_seconds = Seconds(FIRST_BYTE)
-
-    def carried(self) -> int:
-        """Return the leases held by all processes."""
-        return self.connections + self.cell.elsewhere() if self.cell is not None else self.connections
-
-    def share(self, cell: Cell | None) -> None:
-        """Count in `cell` too, from now on."""
-        self.cell = cell
-        if cell is not None:
-            cell.put(self.connections)
 
     def failed(self, reason: str) -> None:
         """Count a failed attempt to connect."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lbproxy.balance.counts import Counts
 from lbproxy.balance.health import Health, Rules
-from lbproxy.balance.shared import Cell
+from lbproxy.balance.shared import Counted
 from lbproxy.balance.state import State
 from lbproxy.config.model import ServerConfig
 from lbproxy.net.contract import SocketAddress
@@ -13,7 +13,7 @@ Endpoint = tuple[int, SocketAddress]
 """An address family and a socket address of it, ready for connect."""
 
 
-class Server:
+class Server(Counted):
     """A server at one address: its connections, its health and the operator's switch.
 
     `connections` counts leases, so also connections that are still being made. `endpoint` is where it is dialled; a
@@ -24,10 +24,8 @@ class Server:
     __slots__ = (
         "_settings",
         "backup",
-        "cell",
         "certificate_expires",
         "circular",
-        "connections",
         "counts",
         "disabled",
         "drained_at",
@@ -46,6 +44,7 @@ class Server:
     def __init__(
         self, settings: ServerConfig, rules: Rules | None = None, now: float = 0.0, counts: Counts | None = None
     ) -> None:
+        super().__init__()
         self.unproved = rules is not None and rules.interval > 0
         """Whether it must not be used before a check is good: a found one whose checks have never been."""
         self.settings = settings
@@ -68,9 +67,6 @@ class Server:
         """When `manual` was set."""
         self.recovered_at = -float("inf")
         """When it last came up after having been something else; slow_start counts from here."""
-        self.connections = 0
-        self.cell: Cell | None = None
-        """Where other processes count theirs, if there are any."""
 
     @property
     def settings(self) -> ServerConfig:
@@ -122,16 +118,6 @@ class Server:
             return State.UNCHECKED, "found, and not used before its first good check", self.health.since
         return self.health.state, self.health.reason, self.health.since
 
-    def carried(self) -> int:
-        """Return the connections to it of all processes."""
-        return self.connections + self.cell.elsewhere() if self.cell is not None else self.connections
-
-    def share(self, cell: Cell | None) -> None:
-        """Count in `cell` too, from now on."""
-        self.cell = cell
-        if cell is not None:
-            cell.put(self.connections)
-
     def limit(self) -> int:
         """Return how many connections it may have, 0 for any number: what the other addresses of its name leave."""
         return self.carried() + self.max_conns - self.counts.carried() if self.max_conns else 0
@@ -171,11 +157,5 @@ class Lease:
         self._count(1)
 
     def _count(self, by: int) -> None:
-        server = self.server
-        counts = server.counts
-        server.connections += by
-        counts.connections += by
-        if server.cell is not None:
-            server.cell.put(server.connections)
-        if counts.cell is not None:
-            counts.cell.put(counts.connections)
+        self.server.count(by)
+        self.server.counts.count(by)

@@ -62,6 +62,34 @@ class Cell:
         return number > least + max(_SLACK, number // _SHARE)
 
 
+class Counted:
+    """What has connections that other processes may have a part of."""
+
+    __slots__ = ("cell", "connections")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        """Leases held by this process."""
+        self.cell: Cell | None = None
+        """Where other processes count theirs, if there are any."""
+
+    def carried(self) -> int:
+        """Return the leases held by all processes."""
+        return self.connections + self.cell.elsewhere() if self.cell is not None else self.connections
+
+    def share(self, cell: Cell | None) -> None:
+        """Count in `cell` too, from now on."""
+        self.cell = cell
+        if cell is not None:
+            cell.put(self.connections)
+
+    def count(self, by: int) -> None:
+        """Count so many more."""
+        self.connections += by
+        if self.cell is not None:
+            self.cell.put(self.connections)
+
+
 class Shares:
     """What a process needs to decide as one of `size`: its cells by column, and the guard."""
 

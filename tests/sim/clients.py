@@ -100,8 +100,8 @@ class Client:
             self.talk.finish()
 
     def _read_slowly(self) -> None:
-        if self.talk.listen(20_000) and not self.over_at:
-            self._wait(0.05, self._news)
+        if self.talk.listen(4_000) and not self.over_at:
+            self._wait(0.1, self._news)
 
     def _heard(self) -> None:
         talk = self.talk

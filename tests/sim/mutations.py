@@ -40,12 +40,6 @@ MUTATIONS = (
         "if _waits(message) else _OTHER",
     ),
     (
-        "a silent server is waited for",
-        "proxy/search.py",
-        "self._spoke_at + seeker.backend.first_byte_timeout",
-        "self._spoke_at + 1000",
-    ),
-    (
         "connections are cut with no other server up",
         "proxy/reaction.py",
         "if not self._backend.pool.others_up(server):",
