@@ -21,7 +21,7 @@ from tests.sim.tcp import connect as tcp_connect
 
 KERNEL: list[Kernel] = []
 """The one of the world at hand."""
-ROOM = (256 * 1024, 128 * 1024)
+ROOM = (64 * 1024, 64 * 1024)
 PIPE = 64 * 1024
 
 
