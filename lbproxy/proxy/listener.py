@@ -30,7 +30,7 @@ _FREE_PER_PIPE: Final = 16
 """A download that stalls holds a pipe, of two descriptors: as many as that may, and others are copied."""
 _LET_OTHERS: Final = 0.02
 """Seconds for which a process that has more connections than another leaves new ones to the others, see `Listener`."""
-_HELP_OUT: Final = 1.0
+_HELP_OUT: Final = 0.1
 """Seconds for which it takes them all the same when clients have been left waiting."""
 BURST: Final = 16
 """Connections accepted in a turn. With one at a time, what runs behind the proxy is woken for each of them; with too
