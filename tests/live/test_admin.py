@@ -19,6 +19,7 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
+from lbproxy.balance.histogram import LIFE, Seconds
 from lbproxy.config.model import Address
 from lbproxy.status import admin, http
 from lbproxy.status.admin import AdminServer
@@ -54,10 +55,12 @@ def state(servers: int = 1, **up: str) -> Snapshot:
                 name=name,
                 listen=("127.0.0.1:6443",),
                 connections=0,
+                connecting=0,
                 connections_total=0,
                 max_connections=0,
                 rejected={},
                 closed={},
+                lived_seconds=Seconds(LIFE).view(),
                 servers=tuple(server(f"<m{n}>", state=now) for n in range(servers)),
             )
             for name, now in up.items()
