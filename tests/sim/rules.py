@@ -118,7 +118,7 @@ def judged(world: World, client: Client) -> None:
         return
     reason = world.reasons.get(client.peer)
     if reason is None:
-        if not world.did & {"kill", "restart", "upgrade"} and not world.config.max_connections:
+        if client.peer not in world.lost and not world.holed(client.peer) and not world.config.max_connections:
             world.wrong(f"client {client.number} was cut, and nobody has said why")
     elif reason == "error" or (reason.startswith("client") and not talk.finished):
         world.wrong(f"client {client.number} was cut for {reason}")

@@ -93,6 +93,8 @@ class World:
         self.reasons: dict[tuple[str, int], str] = {}
         self.lost: set[Any] = set()
         """Clients whose connections were too young to be kept, or without a server, when a process was killed."""
+        self.killed: list[set[Any]] = []
+        """Clients of all connections there were when a process was killed: any may have had bytes in its hands."""
         self.did: set[str] = set()
         self.done: list[tuple[float, str]] = []
         self.faults: Counter[str] = Counter()
@@ -124,6 +126,10 @@ class World:
     def wrong(self, what: str) -> None:
         """Take in that a rule is broken."""
         self.broken.append(f"{self.kernel.now - 1000:9.4f}  {what}")
+
+    def holed(self, peer: Any) -> bool:
+        """Whether a client's connection may have been reset since a killed process had bytes of it in its hands."""
+        return any(peer in peers for peers in self.killed)
 
     def server_at(self, host: str) -> servers.Server:
         """Return the server of an address."""
@@ -264,7 +270,8 @@ class World:
     def died(self) -> None:
         """Called when the process was killed."""
         calls.FATAL.clear()
-        sessions = self.host.proxies.sessions()
+        sessions = list(self.host.proxies.sessions())
+        self.killed.append({each.peer for each in self.host.proxies.sessions()})
         self.lost |= {each.peer for each in sessions if each.link is None or not each.link.kept}
         self._next_after(self.rng.uniform(0.1, 0.4))
 
