@@ -69,7 +69,8 @@ def judge_failure(error: OSError, stage: str, timeout: float, alive: bool = Fals
 def _tls_trouble(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message.lower().rstrip(".")
-    return "closed during the handshake" if isinstance(error, ssl.SSLEOFError) else plain(error)
+    ended = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)  # which one is a matter of the moment
+    return "closed during the handshake" if ended else plain(error)
 
 
 def plain(error: Exception) -> str:

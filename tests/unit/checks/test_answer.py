@@ -62,6 +62,7 @@ def error(number: int) -> OSError:
         (TimeoutError(), "no answer within 2s (HTTP)", "timeout"),
         (ConnectionAbortedError("closed without an answer"), "closed without an answer", "closed"),
         (ssl.SSLEOFError(8, "EOF occurred"), "TLS: closed during the handshake", "tls"),
+        (ssl.SSLZeroReturnError(6, "closed (EOF)"), "TLS: closed during the handshake", "tls"),
     ],
 )
 def test_no_answer_is_down(failure: OSError, reason: str, kind: str) -> None:
