@@ -103,5 +103,6 @@ TRIALS = (
     Trial(
         "rolling", "rolling restart of the three, 50 watches", outages.rolling,
         (NO_ERROR, exactly("cut though their master ran", 0), exactly("tries to come back that failed", 0)),
+        {"rebalance": {"per_minute": 0}},  # which would move a quiet one a minute to a master that is back
     ),
 )  # fmt: skip
