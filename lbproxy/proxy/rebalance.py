@@ -9,6 +9,9 @@ an outage of each master in turn all nodes have theirs on the same two. So for H
 that had lost all it had (or has come to be, for one that is found) a connection too many is even only where this node
 would have put it if all came now: on the first in its order, in which every node has another one first.
 
+Connections come and go, and short ones make a server uneven for as long as they live. So a surplus counts only once it
+has been there for LASTING seconds, and of it the least that any look has seen in that time.
+
 A round closes one connection (several, when `per_minute` asks for more than one a second), and the next one waits for
 the time that its share of a minute takes and up to half as long again. The first round after a change waits a random
 part of that, so that a thousand nodes which see the same server come back do not all begin at once.
@@ -37,7 +40,9 @@ log = logging.getLogger(__name__)
 _LOOK: Final = 5.0
 """Seconds between two looks while there is nothing to do."""
 _LEAST: Final = 1.0
-"""Seconds between two rounds at least."""
+"""Seconds between two rounds at least, and between two looks while there is a surplus."""
+LASTING: Final = 10.0
+"""Seconds that a surplus must last: longer than a request, and little beside the minute between two rounds."""
 _AGAIN: Final = 3.0
 """Seconds between two rounds of which the first has found nobody quiet: a kubelet is, for some seconds out of ten."""
 _JITTER: Final = 0.5
@@ -119,7 +124,7 @@ class Rebalancer(Timer):
         "_quiet",
         "_rng",
         "_serving",
-        "_uneven",
+        "_surplus",
     )
 
     def __init__(
@@ -137,7 +142,7 @@ class Rebalancer(Timer):
         self._serving = serving
         self._processes = processes
         self._rng = rng or random.Random()  # noqa: S311  # jitter, nothing secret
-        self._uneven = False
+        self._surplus: dict[Server, int] = {}  # the least seen since there is one
         self._next_round = 0.0
         self._emptied: set[Server] = set()
         self._at_home_until = 0.0
@@ -150,14 +155,24 @@ class Rebalancer(Timer):
         period, most = pace(per_minute)
         period *= self._processes
         self._see_returns(now)
-        uneven = bool(surplus_of(self._backend, now, home=now < self._at_home_until))
-        if uneven and not self._uneven:
-            self._next_round = max(self._next_round, now + period * self._rng.random())
-        self._uneven = uneven
-        if uneven and now >= self._next_round:
-            closed = self.once(now, most)
+        self._look(now, period)
+        if not self._surplus:
+            return now + _LOOK
+        if now >= self._next_round:
+            largest_first = sorted(self._surplus.items(), key=lambda pair: -pair[1])
+            closed = self._close(list(islice(self._choose(largest_first), most)))
             self._next_round = now + (period * self._rng.uniform(1, 1 + _JITTER) if closed else _AGAIN)
-        return max(now + _LEAST, self._next_round) if uneven else now + _LOOK
+        return now + _LEAST
+
+    def _look(self, now: float, period: float) -> None:
+        """Take what is surplus now into what has been since the first look that found any."""
+        found = dict(surplus_of(self._backend, now, home=now < self._at_home_until))
+        if self._surplus:
+            self._surplus = {server: min(count, found[server])
+                             for server, count in self._surplus.items() if server in found}  # fmt: skip
+        elif found:
+            self._surplus = found
+            self._next_round = max(self._next_round, now + LASTING + period * self._rng.random())
 
     def _see_returns(self, now: float) -> None:
         """Notice who has come back from an outage in which he had lost all connections, and may take some again."""
@@ -171,31 +186,37 @@ class Rebalancer(Timer):
         if self._emptied:
             self._emptied.intersection_update(self._backend.pool.servers)
 
-    def once(
-        self, now: float, most: int | None = None, *, dry_run: bool = False, beyond: Mapping[str, int] | None = None
-    ) -> dict[str, int]:
-        """Close the surplus that may be closed, `most` connections at most; returns how many, by server name.
+    def once(self, now: float, *, dry_run: bool = False, beyond: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Close at once the surplus that there is and may be closed; returns how many, by server name.
 
         With `dry_run` nothing is closed. `beyond` is the surplus by server name, where somebody else has counted it.
         """
-        victims = list(islice(self._choose(now, beyond), most))
-        if not dry_run:
-            for server, _ in victims:
-                pass_over(server, self._backend.pool.servers)
-            for_each((victim for _, victim in victims), lambda victim: victim.cut(REBALANCED))
-        counts = dict(Counter(server.name for server, _ in victims))
-        for name, count in counts.items():
-            if not dry_run:
-                log.info("%s: closed %d surplus connections to %s", self._backend.name, count, name)
-        return counts
-
-    def _choose(self, now: float, beyond: Mapping[str, int] | None) -> Iterator[tuple[Server, Cuttable]]:
-        found = surplus_of(self._backend, now, home=now < self._at_home_until)
-        if beyond is not None:
+        found: Iterable[tuple[Server, int]]
+        if beyond is None:
+            found = surplus_of(self._backend, now, home=now < self._at_home_until)
+        else:
             found = [(server, beyond.get(server.name, 0)) for server in self._backend.pool.servers]
+        victims = list(self._choose(found))
+        return _by_name(victims) if dry_run else self._close(victims)
+
+    def _choose(self, found: Iterable[tuple[Server, int]]) -> Iterator[tuple[Server, Cuttable]]:
         for server, count in found:
             for victim in islice(self._quiet(server, self._backend.settings.rebalance.quiet), count):
                 yield server, victim
+
+    def _close(self, victims: Sequence[tuple[Server, Cuttable]]) -> dict[str, int]:
+        """Close them; returns how many, by server name."""
+        for server, _ in victims:
+            pass_over(server, self._backend.pool.servers)
+        for_each((victim for _, victim in victims), lambda victim: victim.cut(REBALANCED))
+        counts = _by_name(victims)
+        for name, count in counts.items():
+            log.info("%s: closed %d surplus connections to %s", self._backend.name, count, name)
+        return counts
+
+
+def _by_name(victims: Iterable[tuple[Server, Cuttable]]) -> dict[str, int]:
+    return dict(Counter(server.name for server, _ in victims))
 
 
 def _admitted(backend: Backend, server: Server, now: float) -> bool:

@@ -15,7 +15,7 @@ from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig, Rebalance, ServerConfig
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
-from lbproxy.proxy.rebalance import HOME, Load, Rebalancer, pace, sum_up, surplus
+from lbproxy.proxy.rebalance import HOME, LASTING, Load, Rebalancer, pace, sum_up, surplus
 from lbproxy.proxy.sessions import REBALANCED
 
 LOADS = st.lists(st.builds(Load, st.integers(0, 80), st.integers(1, 10), st.just(0)), min_size=2, max_size=5)
@@ -55,6 +55,7 @@ class Place:
             server.endpoint = (2, ("127.0.0.1", 1))
         self.clients: list[Client] = []
         self.asked: list[float] = []
+        self.wakes = 0.0
         self.serving = True
         backend = Backend("p", proxy, self.pool, lambda server, transition: None, lambda server: None)
         self.rebalancer = Rebalancer(backend, self._quiet, lambda: self.serving, Random(7))
@@ -92,6 +93,11 @@ class Place:
         self.check(name, State.UP)
         self.turn(10)
 
+    def leave(self, client: Client) -> None:
+        """Have a client go for good."""
+        client.lease.release()
+        self.clients.remove(client)
+
     def counts(self) -> dict[str, int]:
         """Return how many connections each server has."""
         return {server.name: server.connections for server in self.pool.servers}
@@ -102,11 +108,11 @@ class Place:
 
     def turn(self, seconds: float) -> list[float]:
         """Let time pass as the wheel would; returns the times of the cuts."""
-        end, cuts, when = self.now + seconds, [], self.now
-        while when <= end:
-            self.now = when
+        end, cuts = self.now + seconds, []
+        while self.wakes <= end:
+            self.now = max(self.now, self.wakes)
             before = self.cut()
-            when = self.rebalancer.due(self.now)
+            self.wakes = self.rebalancer.due(self.now)
             cuts += [self.now] * (self.cut() - before)
         self.now = end
         return cuts
@@ -232,6 +238,31 @@ def test_long_after_a_return_nothing_is_moved_to_be_at_home() -> None:
         assert place.turn(600) == []
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_requests_that_come_and_go_move_nobodys_watch(seed: int) -> None:
+    """They make one server or another uneven at any moment, and none for long."""
+    rng = Random(seed)
+    place = three()
+    place.come(12)
+    for _ in range(600):
+        for client in [each for each in place.clients[12:] if rng.random() < 0.5]:
+            place.leave(client)
+        place.come(rng.randint(0, 8), busy=True)
+        assert place.turn(1) == []
+
+
+def test_of_a_surplus_only_what_lasts_goes() -> None:
+    """Four at first, and one when the requests that follow have filled the gap."""
+    place = three(rebalance=Rebalance(per_minute=600))
+    place.come(18)
+    for client in [each for each in place.clients if each.lease.server.name == "m2"]:
+        place.leave(client)
+    assert place.turn(2) == []
+    place.come(4, busy=True)
+    assert place.counts() == {"m1": 6, "m2": 4, "m3": 6}
+    assert len(place.turn(120)) == 1
+
+
 def test_with_nobody_quiet_it_looks_again_soon() -> None:
     """A kubelet is quiet for some seconds out of ten: who looked once in a minute would seldom meet it so."""
     place = three()
@@ -284,7 +315,7 @@ def test_nodes_that_see_the_same_return_do_not_begin_together() -> None:
         place.rebalancer._rng = Random(seed)
         place.come(30)
         place.blip("m2")
-        begins.add(round(place.turn(61)[0]))
+        begins.add(round(place.turn(LASTING + 61)[0]))
     assert len(begins) > 10
 
 
