@@ -2,7 +2,8 @@
 
     DOUBTED   none has answered yet, or the last ones say that it is worse: every second, over a new connection
     USUAL     every interval, give or take a tenth
-    IDLE      up, and this node has no connection there and had none since: every second interval
+    IDLE      up, and this node has no connection there and had none since: every second interval (with several
+              workers, who checks knows of what they have open, and not of what has come and gone)
 
 Nodes come to ask at the same moment: they boot together, or have all just met the same failure. So the first interval
 after doubt has any length from a second to a whole one, and from then on they are spread as evenly as chance does it.
@@ -48,7 +49,7 @@ class Schedule:
         had, self._had = self._had, server.counts.connections_total
         if server.health.checked.unsettled:
             return DOUBTED
-        busy = server.connections or self._had != had
+        busy = server.carried() or self._had != had
         return IDLE if server.health.state is State.UP and not busy else USUAL
 
     def first(self) -> float:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Lease, Server
+from lbproxy.balance.shared import Cell
 from lbproxy.balance.state import State
 from lbproxy.checks.schedule import DOUBTED, IDLE, USUAL, Schedule
 from lbproxy.config.model import Address, ServerConfig
@@ -115,3 +116,18 @@ def test_a_server_that_somebody_was_at_since_the_last_check_is_not_idle() -> Non
     schedule = Schedule(5.0, "")
     server.counts.connections_total += 1
     assert [schedule.pace(server), schedule.pace(server)] == [USUAL, IDLE]
+
+
+def test_a_server_that_another_process_has_connections_to_is_not_idle() -> None:
+    """With several workers the one that checks carries none itself."""
+    rows = memoryview(bytearray(16)).cast("q")
+    leads, follows = (Server(ServerConfig(address=Address("a", 1)), Rules(interval=5.0), 0.0) for _ in range(2))
+    leads.share(Cell(rows, -1, (0, 1)))
+    follows.share(Cell(rows, 1, (0,)))
+    leads.health.observe(UP, 1.0)
+    schedule = Schedule(5.0, "")
+    assert schedule.pace(leads) == IDLE
+    lease = Lease(follows)
+    assert schedule.pace(leads) == USUAL
+    lease.release()
+    assert schedule.pace(leads) == IDLE
