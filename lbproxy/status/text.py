@@ -69,10 +69,7 @@ def workers_text(status: Status, screen: Screen = _USUAL) -> str:
         ]
         for number, each in enumerate(workers, 1)
     )
-    lines = table(rows, screen.width)
-    if replaced := status["workers_replaced"]:
-        lines += paragraph(f"{replaced} workers had died or hung, and were replaced", screen.width)
-    return "\n".join(lines) + "\n"
+    return "\n".join(table(rows, screen.width)) + "\n"
 
 
 def conns_text(connections: list[Connection], owners: list[str] | None = None, screen: Screen = _USUAL) -> str:
@@ -120,10 +117,12 @@ def headline(status: Status) -> str:
 def alarms(status: Status) -> list[str]:
     """Return what an operator should know before all else, a line each."""
     found = _reload_alarm(status)
-    # A daemon of before the last upgrade of the package says neither
+    # A daemon of before the last upgrade of the package says none of these
     failures = [f"{kind} {count}" for kind, count in status.get("task_failures", {}).items() if count]
     if failures:
         found.append(f"ERRORS OF LBPROXY'S OWN SINCE ITS START, the log tells them: {', '.join(failures)}")
+    if replaced := status.get("workers_replaced", 0):
+        found.append(f"{replaced} workers have died or hung since its start and were replaced, the log tells when")
     if dropped := status.get("log_lines_dropped", 0):
         found.append(f"{dropped} lines of the log were dropped since nobody read them in time")
     return found

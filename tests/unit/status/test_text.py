@@ -94,18 +94,24 @@ def test_status_text_shows_every_reason_of_a_failed_reload_before_the_table() ->
     assert "LAST RELOAD" not in status_text(status(server("a")))
 
 
-def test_errors_of_its_own_and_lost_lines_of_the_log_stand_before_the_table() -> None:
+def test_what_lbproxy_itself_has_suffered_stands_before_the_table() -> None:
     """Nobody looks for them; a daemon of an older version says nothing of them, and that is no reason to fail."""
-    state = replace(snapshot(server("a")), task_failures={"check": 2, "keep": 0, "watch": 1}, log_lines_dropped=7)
+    state = replace(snapshot(server("a")), task_failures={"check": 2, "keep": 0, "watch": 1}, log_lines_dropped=7,
+                    workers_replaced=3)  # fmt: skip
     found = status_json(state)
     alarms = [
         "ERRORS OF LBPROXY'S OWN SINCE ITS START, the log tells them: check 2, watch 1",
+        "3 workers have died or hung since its start and were replaced, the log tells when",
         "7 lines of the log were dropped since nobody read them in time",
     ]
-    assert status_text(found).splitlines()[1:3] == alarms
+    assert status_text(found).splitlines()[1:4] == alarms
     assert "check 2, watch 1" in "".join(status_page(found))
     assert "OWN" not in status_text(status_json(replace(state, task_failures={"check": 0})))
-    older = {key: value for key, value in found.items() if key not in ("task_failures", "log_lines_dropped")}
+    older = {
+        key: value
+        for key, value in found.items()
+        if key not in ("task_failures", "log_lines_dropped", "workers_replaced")
+    }
     assert status_text(cast("Status", older)).splitlines()[1] == ""
 
 
