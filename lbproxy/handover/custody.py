@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from math import inf
 from socket import SocketType
 from time import monotonic
@@ -16,7 +15,7 @@ from typing import Final
 
 from lbproxy.config.model import Address
 from lbproxy.handover.inherit import Inherited, adopt
-from lbproxy.handover.keeper import MARKS, FdStore, Keeper, stored_name
+from lbproxy.handover.keeper import MARKS, FdStore, Keeper
 from lbproxy.handover.marks import Marks
 from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import AtRest
@@ -102,17 +101,6 @@ class Custody:
         """Called when a connection that was kept is over."""
         if self._keeper is not None:
             self._keeper.left(slot)
-
-    def listening(self, sockets: Mapping[Address, SocketType]) -> None:
-        """Keep sockets that listen from now on."""
-        if self._store is not None:
-            for address, sock in sockets.items():
-                self._store.store(stored_name(address), [sock.fileno()])
-
-    def not_listening(self, address: Address) -> None:
-        """Keep a socket no longer."""
-        if self._store is not None:
-            self._store.forget(stored_name(address))
 
     def listeners(self) -> dict[Address, SocketType]:
         """Return the listening sockets, to be handed over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from socket import SocketType
 from typing import Protocol
 
@@ -21,9 +20,6 @@ class Handing(Protocol):
 
     def listeners(self) -> dict[Address, SocketType]:
         """Return the listening sockets, to be handed over."""
-
-    def listening(self, sockets: Mapping[Address, SocketType]) -> None:
-        """Keep sockets that listen from now on."""
 
     def state(self) -> ProcessState:
         """Return what a successor must know besides the connections."""
@@ -47,7 +43,6 @@ class Alone:
     def __init__(self, custody: Custody) -> None:
         self._custody = custody
         self.listeners = custody.listeners
-        self.listening = custody.listening
         self.state = custody.state
 
     @property

@@ -42,7 +42,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from socket import SocketType
 from typing import Final, Protocol
 
 from lbproxy.config.model import Address
@@ -225,6 +226,24 @@ def queue_name(number: int) -> str:
     return f"{QUEUE}-{number}"
 
 
-def stored_name(address: Address) -> str:
+class Doors:
+    """The listening sockets that are kept, in `store` if there is one."""
+
+    def __init__(self, store: FdStore | None) -> None:
+        self._store = store
+
+    def keep(self, sockets: Mapping[Address, SocketType]) -> None:
+        """Keep sockets that listen from now on."""
+        if self._store is not None:
+            for address, sock in sockets.items():
+                self._store.store(_door(address), [sock.fileno()])
+
+    def forget(self, address: Address) -> None:
+        """Keep a socket no longer."""
+        if self._store is not None:
+            self._store.forget(_door(address))
+
+
+def _door(address: Address) -> str:
     """Return the fd store's name of a listener; a colon would end it."""
     return f"{LISTENER}-{address}".replace(":", ".")

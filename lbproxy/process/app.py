@@ -21,7 +21,7 @@ from lbproxy.errors import LbproxyError
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.handing import Alone, Handing
 from lbproxy.handover.inherit import Inherited
-from lbproxy.handover.keeper import FdStore
+from lbproxy.handover.keeper import Doors, FdStore
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Absent, Patience, listens
@@ -72,6 +72,7 @@ class App:
         self._pipes = poller.pipes
         self._proxies = Proxies(Shared(poller, self._limit, self._monitor, self._unkept, crew))
         self._custody = Custody(self._proxies, poller, inherited, store)
+        self._doors = Doors(store)
         self.handover: Handing = Alone(self._custody)
         self._absent = Absent(self._arrived)
         self._known: Known = {}
@@ -111,7 +112,7 @@ class App:
         for address, sock in self._sockets.items():
             log.info("no longer listening on %s", address)
             sock.close()
-            self._custody.not_listening(address)
+            self._doors.forget(address)
         self._sockets.clear()
         self._custody.thaw()
 
@@ -140,12 +141,12 @@ class App:
         """Have a socket for every address; returns what cannot be had yet. Raises BindError, with nothing bound."""
         bound, absent = self._absent.bind(listens(config), self._sockets.keys() | self._proxies.listeners(), patience)
         self._sockets |= bound
-        self._custody.listening(bound)
+        self._doors.keep(bound)
         return absent
 
     async def _arrived(self, bound: dict[Address, SocketType]) -> None:
         self._sockets |= bound
-        self._custody.listening(bound)
+        self._doors.keep(bound)
         self._listen(self._config)
         if self._custody.still:
             self._proxies.pause()
@@ -168,7 +169,7 @@ class App:
                 proxy.adopt(address, holder.take_listener(address))
         for address, holder in held.items():
             holder.close_listener(address)
-            self._custody.not_listening(address)
+            self._doors.forget(address)
 
     async def _rehearse(self, config: Config) -> list[Secure]:
         return await rehearse(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from socket import SocketType
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 from lbproxy.config.model import Address
 from lbproxy.errors import HandoverError, LbproxyError
 from lbproxy.handover.fdqueue import receive
-from lbproxy.handover.keeper import FdStore, stored_name
+from lbproxy.handover.keeper import FdStore
 from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import close
 from lbproxy.tasks import Tasks
@@ -50,17 +50,6 @@ class CrewHanding:
     def listeners(self) -> dict[Address, SocketType]:
         """See `Handing`."""
         return dict(self._listeners)
-
-    def listening(self, sockets: Mapping[Address, SocketType]) -> None:
-        """See `Handing`."""
-        if self._store is not None:
-            for address, sock in sockets.items():
-                self._store.store(stored_name(address), [sock.fileno()])
-
-    def not_listening(self, address: Address) -> None:
-        """Keep a socket no longer."""
-        if self._store is not None:
-            self._store.forget(stored_name(address))
 
     def state(self) -> ProcessState:
         """See `Handing`."""

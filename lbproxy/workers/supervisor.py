@@ -21,7 +21,7 @@ from lbproxy.config.diff import diff
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import LbproxyError
 from lbproxy.handover.inherit import Inherited, drop, flatten
-from lbproxy.handover.keeper import FdStore
+from lbproxy.handover.keeper import Doors, FdStore
 from lbproxy.net.poller import Poller
 from lbproxy.process import log as logs
 from lbproxy.process.absent import Absent, Patience, listens
@@ -65,6 +65,7 @@ class Supervisor:
         self._inherited = inherited or Inherited()
         self._listeners = dict(self._inherited.listeners)
         self._store = store
+        self._doors = Doors(store)
         self._tasks = Tasks()
         self._absent = Absent(self._arrived)
         self._generation = 1
@@ -77,8 +78,7 @@ class Supervisor:
         self._estate = Estate(store)
         self._crew = Crew(board, self._estate, nursery, self._orders, self._leader.heard)
         self._crew.on_loss = self._figures.lost
-        self._handing = CrewHanding(self._crew, self._listeners, self._leader.proxies.drained, store)
-        self.handover = self._handing
+        self.handover = CrewHanding(self._crew, self._listeners, self._leader.proxies.drained, store)
 
     async def prepare(self, *, patience: Patience = Patience.NONE, rehearsed: bool = False) -> None:
         """Do all of a start that can fail, and neither accept nor move anything. Raises LbproxyError."""
@@ -102,7 +102,7 @@ class Supervisor:
                 sock.close()
             await self._end()
             raise
-        self._handing.listening(bound)
+        self._doors.keep(bound)
 
     async def serve(self) -> None:
         """Have the workers go on with what was inherited, and accept. Raises LbproxyError, with nothing left bound."""
@@ -150,7 +150,7 @@ class Supervisor:
                 self._generation += 1
             self._leader.go_over(config)
             self._listeners |= opened
-            self._handing.listening(opened)
+            self._doors.keep(opened)
             await self._crew.apply(opened)
             for address in self._listeners.keys() - listens(config):
                 self._close(address)
@@ -158,12 +158,12 @@ class Supervisor:
 
     def _close(self, address: Address) -> None:
         self._listeners.pop(address).close()
-        self._handing.not_listening(address)
+        self._doors.forget(address)
 
     async def _arrived(self, bound: dict[Address, SocketType]) -> None:
         async with self._crew.steady:
             self._listeners |= bound
-            self._handing.listening(bound)
+            self._doors.keep(bound)
             await self._crew.apply(bound)
 
     @property

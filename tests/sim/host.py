@@ -14,6 +14,7 @@ from lbproxy.balance.state import State
 from lbproxy.config.model import Address, ProxyConfig
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.inherit import Inherited
+from lbproxy.handover.keeper import Doors
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.listener import ConnectionLimit
@@ -159,7 +160,7 @@ class Host:
         if sock is None:
             file = Listener(self.world.kernel, (LISTEN.host, LISTEN.port), 64)
             sock = calls.Sock(fileno=self.process.install(file))
-            self.custody.listening({LISTEN: sock})
+            Doors(self.world.store).keep({LISTEN: sock})
         self.proxy.listen(LISTEN, sock)
 
     def _unkept(self, slot: int) -> None:

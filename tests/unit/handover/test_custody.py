@@ -11,7 +11,7 @@ import pytest
 from lbproxy.config.model import Address
 from lbproxy.handover.custody import Custody
 from lbproxy.handover.inherit import Inherited, from_fds
-from lbproxy.handover.keeper import MARKS, QUEUE
+from lbproxy.handover.keeper import MARKS, QUEUE, Doors
 from lbproxy.handover.marks import Marks
 from lbproxy.proxy.session import Session
 from tests.unit.handover.shelf import Shelf
@@ -153,8 +153,9 @@ def test_listening_sockets_are_held_as_long_as_they_listen(bench: Bench, shelf: 
     """Under their address, in which a colon would end the name."""
     process = Process(bench, Inherited(), shelf)
     address = Address("::1", 6443)
-    process.custody.listening({address: process.listener})
+    doors = Doors(shelf)
+    doors.keep({address: process.listener})
     assert "listener-[..1].6443" in shelf.names()
-    process.custody.not_listening(address)
+    doors.forget(address)
     assert "listener-[..1].6443" not in shelf.names()
     process.close()
