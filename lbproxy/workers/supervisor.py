@@ -227,10 +227,7 @@ class Supervisor:
 
     async def stop(self, timeout: float) -> None:
         """Have every worker stop, and wait for it; the ports are the last to go."""
-        if timeout:
-            await self._crew.ask(type(None), "stop", timeout, patience=timeout + PATIENCE)
-        else:
-            await self._crew.ask(type(None), "stop", 0.0)
+        await self._crew.ask(type(None), "stop", timeout, patience=timeout + PATIENCE)
         await self._end()
         for sock in self._listeners.values():
             sock.close()

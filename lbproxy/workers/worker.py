@@ -1,4 +1,4 @@
-"""One of several workers, from inside: a `Follower` of the supervisor, and does what that one says.
+"""One of several workers, from inside: the `App` of one process, which does what the supervisor says.
 
 `member` is the same from outside, `wire` what the two say.
 """
@@ -125,8 +125,8 @@ class Worker:
     async def _snapshot(self) -> Snapshot:
         return replace(await self._app.snapshot(), loop_lag_seconds=max(self._lags))
 
-    async def _adopt(self, pictures: Mapping[str, Picture], drained: list[str], fds: Sequence[int] = ()) -> int:
-        """Take over the connections in the queues `fds`, at rest and kept; returns how many are open."""
+    async def _adopt(self, pictures: Mapping[str, Picture], drained: list[str], fds: Sequence[int] = ()) -> None:
+        """Take over the connections in the queues `fds`, at rest and kept."""
         app = self._app
         self._inherited.state["drained"] = drained
         await app.prepare()
@@ -138,7 +138,6 @@ class Worker:
             if wrong:
                 raise LbproxyError(wrong[0])
         app.adopt()
-        return len(self._inherited.rested)
 
     async def _apply(
         self, config: Config, pictures: Mapping[str, Picture], opened: list[Address], fds: Sequence[int] = ()

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import pytest
 
@@ -57,6 +58,29 @@ async def hired(config: Config) -> AsyncIterator[Hired]:
         made.place.board.close()
 
 
+class Held(NamedTuple):
+    """A crew of one with a connection."""
+
+    made: Hired
+    handing: CrewHanding
+    client: socket.socket
+
+    async def works(self) -> bool:
+        """Whether bytes come back."""
+        self.client.sendall(b"still there?")
+        return await asyncio.to_thread(receive, self.client, 12) == b"still there?"
+
+
+@asynccontextmanager
+async def held(echo: Echo) -> AsyncIterator[Held]:
+    """Have a crew serve a client that has heard from `echo`."""
+    port = free_port()
+    async with hired(config_of([echo.address], f"127.0.0.1:{port}")) as made:
+        with await asyncio.to_thread(connect, port) as client:
+            await asyncio.to_thread(receive_line, client)
+            yield Held(made, CrewHanding(made.crew, made.place.listeners, list, None), client)
+
+
 async def once(probe: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(20 * FACTOR):
@@ -67,28 +91,23 @@ async def once(probe: Callable[[], bool]) -> None:
 def test_what_a_worker_has_left_waits_for_one_that_can_be_started(caplog: pytest.LogCaptureFixture) -> None:
     """It is tried again and again; meanwhile a reload need not wait, an upgrade is refused, nothing is forgotten."""
     caplog.set_level(logging.INFO)
-    port = free_port()
 
     async def run(echo: Echo) -> None:
-        async with hired(config_of([echo.address], f"127.0.0.1:{port}")) as made:
-            crew, (first,) = made.crew, made.crew.members
-            handing = CrewHanding(crew, made.place.listeners, list, None)
-            with await asyncio.to_thread(connect, port) as client:
-                await asyncio.to_thread(receive_line, client)
-                while [each.kept for each in await crew.ask(Snapshot, "snapshot")] != [1]:
-                    await asyncio.sleep(0.05)
-                made.refuse = True
-                first.kill()
-                await once(lambda: caplog.text.count("worker 1 cannot be started: there is no such file") == 2)
-                async with asyncio.timeout(10 * FACTOR), crew.steady:
-                    pass
-                with pytest.raises(LbproxyError, match="worker 1 is being replaced"):
-                    await handing.freeze()
-                await handing.thaw()
-                made.refuse = False
-                await once(lambda: crew.replaced == 1)
-                client.sendall(b"still there?")
-                assert await asyncio.to_thread(receive, client, 12) == b"still there?"
+        async with held(echo) as there:
+            made, handing, crew = there.made, there.handing, there.made.crew
+            while [each.kept for each in await crew.ask(Snapshot, "snapshot")] != [1]:
+                await asyncio.sleep(0.05)
+            made.refuse = True
+            crew.members[0].kill()
+            await once(lambda: caplog.text.count("worker 1 cannot be started: there is no such file") == 2)
+            async with asyncio.timeout(10 * FACTOR), crew.steady:
+                pass
+            with pytest.raises(LbproxyError, match="worker 1 is being replaced"):
+                await handing.freeze()
+            await handing.thaw()
+            made.refuse = False
+            await once(lambda: crew.replaced == 1)
+            assert await there.works()
 
     with Echo("a") as echo:
         asyncio.run(run(echo))
@@ -118,25 +137,21 @@ def test_a_nursery_that_stands_still_is_given_up_for_another_one() -> None:
 
 def test_one_that_does_not_answer_keeps_nothing_from_going_on(caplog: pytest.LogCaptureFixture) -> None:
     """It was asked to stand still for an upgrade, which is given up; told so as well, it moves again."""
-    port = free_port()
 
     async def run(echo: Echo) -> None:
-        async with hired(config_of([echo.address], f"127.0.0.1:{port}")) as made:
-            crew, (first,) = made.crew, made.crew.members
-            handing = CrewHanding(crew, made.place.listeners, list, None)
-            with await asyncio.to_thread(connect, port) as client:
-                await asyncio.to_thread(receive_line, client)
-                os.kill(first.pid, signal.SIGSTOP)
-                with pytest.raises(LbproxyError, match="worker 1 does not answer"):
-                    await handing.freeze()
-                thawing = asyncio.gather(handing.thaw())
-                os.kill(first.pid, signal.SIGCONT)
-                await thawing
-                client.sendall(b"still there?")
-                assert await asyncio.to_thread(receive, client, 12) == b"still there?"
-                await once(lambda: not crew.late())
-                assert len(await handing.freeze()) == 1
-                await handing.thaw()
+        async with held(echo) as there:
+            crew, handing = there.made.crew, there.handing
+            pid = crew.members[0].pid
+            os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(LbproxyError, match="worker 1 does not answer"):
+                await handing.freeze()
+            thawing = asyncio.gather(handing.thaw())
+            os.kill(pid, signal.SIGCONT)
+            await thawing
+            assert await there.works()
+            await once(lambda: not crew.late())
+            assert len(await handing.freeze()) == 1
+            await handing.thaw()
 
     with Echo("a") as echo:
         asyncio.run(run(echo))
