@@ -148,29 +148,24 @@ class _Start:
         """
         logs.setup(config.log)
         following = Following(place(self.control or config.control))
-        found = following.merged(config)
-        workers = size(config)
-
         legacy = Legacy(self.notifier, self.inherited)
-
-        def daemon(plane: DataPlane) -> Daemon:
-            return Daemon(
-                config, self.file, plane, following, self.notifier, legacy, content=self.reading.content,
-                control=self.control, error=error, patience=self._patience(otherwise),
-            )  # fmt: skip
-
-        if workers == 1:
-            if self.nursery is not None:  # it was for what the file says, and that does not work
-                self.nursery.close()
-            with closing(Poller(asyncio.get_running_loop())) as poller:
-                app = App(found, poller, self.inherited, self.notifier if self.notifier.keeps else None)
-                return await daemon(app).run(self.takeover, otherwise=otherwise)
-        from lbproxy.workers.supervisor import Supervisor  # one process alone need not pay for it
-
         with closing(Poller(asyncio.get_running_loop())) as poller:
-            store = self.notifier if self.notifier.keeps else None
-            crew = Supervisor(found, workers, poller, self.inherited, store, self.nursery)
-            return await daemon(crew).run(self.takeover, otherwise=otherwise)
+            daemon = Daemon(
+                config, self.file, self._plane(following.merged(config), poller), following, self.notifier, legacy,
+                content=self.reading.content, control=self.control, error=error, patience=self._patience(otherwise),
+            )  # fmt: skip
+            return await daemon.run(self.takeover, otherwise=otherwise)
+
+    def _plane(self, config: Config, poller: Poller) -> DataPlane:
+        store = self.notifier if self.notifier.keeps else None
+        workers = size(config)
+        if workers > 1:
+            from lbproxy.workers.supervisor import Supervisor  # one process alone need not pay for it
+
+            return Supervisor(config, workers, poller, self.inherited, store, self.nursery)
+        if self.nursery is not None:  # it was for what the file says, and that does not work
+            self.nursery.close()
+        return App(config, poller, self.inherited, store)
 
     def _patience(self, otherwise: bool) -> Patience:
         """Under systemd, which would only start it again, it always waits itself, and serves meanwhile."""
