@@ -193,7 +193,11 @@ class Link(Handler):
             return CLIENT_RST
         if self.down.state == RESET:
             return SERVER_TIMEOUT if silent(self.down.error) else SERVER_RST
-        return SERVER_RST if self.up.state == BROKEN else CLIENT_RST
+        if (
+            self.up.state == BROKEN
+        ):  # an error is told once: a write that got it leaves an end without a reason to the read
+            return SERVER_TIMEOUT if silent(self.up.error) else SERVER_RST
+        return CLIENT_RST
 
     def abort(self, reason: str) -> None:
         """Cut: both sides get a reset. What was not written is lost, and they can tell."""

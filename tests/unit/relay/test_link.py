@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import select
 import socket
 from itertools import product
 
@@ -32,6 +33,7 @@ from lbproxy.relay.link import (
     Link,
 )
 from lbproxy.relay.mode import SPLICE
+from tests.support.wait import FACTOR
 from tests.unit.relay.hand import Bench, ended, reset, stuff, take
 
 UP = random.Random(2).randbytes(2 * 1024 * 1024)
@@ -415,6 +417,26 @@ def test_a_silent_server_is_told_from_one_that_reset(relay: Relay) -> None:
     assert relay.link._failure() == SERVER_TIMEOUT
     relay.link.down.error = errno.ECONNRESET
     assert relay.link._failure() == SERVER_RST
+
+
+def test_a_silent_server_is_found_by_a_write_too(bench: Bench) -> None:
+    """The error is told once: to the write of a client who speaks first when we wake up, and the read finds a mere end."""
+    client, near_client = bench.pair()
+    _, near_server = bench.pair(receive_buffer=16 * 1024, send_buffer=16 * 1024)
+    owner = Owner()
+    link = Link(bench.poller, owner, near_client, near_server)
+    near_server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 100)
+    while stuff(near_server, UP):
+        pass
+    broken = select.poll()
+    broken.register(near_server, 0)
+    assert broken.poll(10_000 * FACTOR), "a server that reads nothing has not been given up"
+    client.send(b"x")
+    for sock in (near_client, near_server):
+        bench.poller.add(sock.fileno(), link)
+    link.start(IN, 0)
+    bench.loop.settle()
+    assert owner.reasons == [SERVER_TIMEOUT]
 
 
 def test_a_watch_is_at_rest_between_two_messages(relay: Relay) -> None:
