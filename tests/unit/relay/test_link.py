@@ -420,7 +420,7 @@ def test_a_silent_server_is_told_from_one_that_reset(relay: Relay) -> None:
 
 
 def test_a_silent_server_is_found_by_a_write_too(bench: Bench) -> None:
-    """The error is told once: to the write of a client who speaks first when we wake up, and the read finds a mere end."""
+    """The error is told once: to the write of a client who speaks first, and the read finds a mere end."""
     client, near_client = bench.pair()
     _, near_server = bench.pair(receive_buffer=16 * 1024, send_buffer=16 * 1024)
     owner = Owner()
