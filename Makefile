@@ -1,7 +1,7 @@
 # Everything here needs only git, make and python3 (3.11 or newer, with venv).
 #   make run     see it work: three small servers, the proxy in front, on free loopback ports; compiled, if gcc and
 #                Python's headers are there
-#   make test    style, types and every test (the tests of a program that is not installed are skipped)
+#   make test    style, types and every test, JOBS=4 at a time (the tests of a program that is not installed are skipped)
 #   make check   style, types and the import rules only; seconds
 #   make compile  compile the hot modules in place (needs gcc and Python's headers): the same, faster
 #   make uncompile  take the compiled form away again
@@ -20,12 +20,15 @@ VENV ?= .venv
 INTERPRETER ?= /usr/bin/python3
 LOCK ?=
 SEEDS ?= 2000
+JOBS ?= 4
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 ansible := $(VENV)/ansible/.installed
 ansible-pins := tests/support/ansible/requirements.lock
 mkdocs := $(VENV)/docs/.installed
 mkdocs-pins := docs/requirements.lock
+# Most of a test is waiting. A file's tests stay together: they share what is dear to make.
+pytest := $(bin)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 pin := $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(LOCK)
 
@@ -47,7 +50,7 @@ test: $(installed) $(ansible) $(mkdocs)
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/python -m mypy
-	$(bin)/python -m pytest
+	$(pytest)
 
 check: $(installed)
 	$(bin)/ruff check .
@@ -60,7 +63,7 @@ compile: $(installed)
 
 test-compiled: compile
 	$(bin)/python -c 'import sys; from lbproxy.net.syscalls import COMPILED; sys.exit(not COMPILED)'
-	$(bin)/python -m pytest tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
+	$(pytest) tests/unit tests/live tests/process/test_upgrade.py; status=$$?; \
 		$(MAKE) --no-print-directory uncompile; exit $$status
 
 wheel:

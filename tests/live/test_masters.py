@@ -19,6 +19,7 @@ from bench.trials.clients import Held
 from bench.trials.listing import TRIALS
 from bench.trials.results import Result, Trial
 from bench.trials.stage import Scene
+from lbproxy.proxy.rebalance import LASTING
 from tests.support import certs as certificates
 from tests.support.certs import Certs
 from tests.support.need import need
@@ -224,7 +225,7 @@ def scraped(scene: Scene, port: int) -> dict[str, float]:
 
 def test_metrics_tell_of_checks_flips_replays_and_cuts(stage: Stage) -> None:
     """Each of what happens to a failing server can be counted from outside."""
-    scene = stage(first_byte_timeout="200ms", health={"type": "https", "interval": 1, "timeout": 0.5})
+    scene = stage(first_byte_timeout="200ms", health={"type": "https", "interval": 3, "timeout": 0.5})
     assert scene.daemon
     admin = free_port()
     scene.daemon.reload({**scene.daemon.config, "admin": {"listen": f"127.0.0.1:{admin}"}})
@@ -264,7 +265,7 @@ def test_what_is_surplus_and_quiet_is_moved_to_a_server_that_came_back(stage: St
     until(lambda: sorted(daemon.cli("rebalance", "--dry-run").stdout.splitlines()) == plan, "they are quiet")
     assert servers(scene)[BAD]["connections"] == 0
     daemon.reload(reconfigured(scene, rebalance={"per_minute": 600, "quiet": "500ms"}))
-    until(lambda: {server["connections"] for server in servers(scene).values()} == {4}, "all is even")
+    until(lambda: {server["connections"] for server in servers(scene).values()} == {4}, "all is even", LASTING + 10)
     assert {server["cuts"].get("rebalance", 0) for server in servers(scene).values()} == {0, 2}
     assert [each for each in held if each.busy and each.ended and each.server != BAD] == []
     assert daemon.cli("rebalance").stdout == nothing

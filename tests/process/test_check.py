@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -21,12 +22,11 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can judge as some
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """Make a directory that everybody can look into."""
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
-    yield tmp_path
-    tmp_path.parent.parent.chmod(0o700)
+def place() -> Iterator[Path]:
+    """Make a directory that everybody can look into, with a name that is quoted whole."""
+    with TemporaryDirectory(prefix="lbproxy-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def check(directory: Path, *words: str, **settings: Any) -> subprocess.CompletedProcess[str]:

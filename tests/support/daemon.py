@@ -140,7 +140,8 @@ class Daemon(Child):
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this daemon."""
-        environ = {**os.environ}  # and not what a library has set behind its back: readline does, COLUMNS
+        environ = {**os.environ}
+        environ.pop("COLUMNS", None)  # which pytest-xdist sets, and readline
         with inside(self.ns):
             return subprocess.run(
                 [sys.executable, "-m", "lbproxy", "--control", self.control, *words],
