@@ -20,6 +20,7 @@ from lbproxy.handover.parcel import Parcel, ProcessState
 from lbproxy.handover.revive import AtRest, revive, sift
 from lbproxy.net.closing import end_shared
 from lbproxy.net.poller import Poller
+from lbproxy.net.sockets import family_of
 from lbproxy.proxy.proxy import Proxy
 from lbproxy.record import dataclass
 
@@ -151,8 +152,8 @@ def adopt(
 ) -> tuple[list[AtRest], int]:
     """Return the sessions of the connections that can go on, at rest, and how many cannot and were reset.
 
-    A connection to a server that is no longer configured, or where its name no longer leads, goes on for as long as
-    that one may drain. Where the name is not known, it leads to where the connections are.
+    A connection to a server that is no longer configured goes on for as long as that one may drain. A name leads to
+    where its connections are, too: the one answer that there was so far, if any, may lack some (see `balance.group`).
     """
     good, holed = sift(inherited.rested, inherited.kept, marks)
     holed += inherited.holed
@@ -189,7 +190,7 @@ class Finder:
             if group is None:
                 continue
             self._groups[name, key] = group
-            if group.members[0].endpoint is None and found:
+            if found and not family_of(group.settings.address.host):
                 proxy.located(group, found)
 
     def server_of(self, parcel: Parcel) -> Server | None:

@@ -96,8 +96,12 @@ class Told:
         self._group = group
 
     def found(self, answer: Sequence[Endpoint]) -> None:
-        """Called with the addresses that the server's name has, by connections that are taken over."""
-        self._backend.resolved(self._group, answer, monotonic())
+        """Called with the addresses that the server's name has, by connections that are taken over.
+
+        Once a picture has said where it leads, that is where: who checks has heard of these connections, too.
+        """
+        if self._group.members[0].endpoint is None:
+            self._backend.resolved(self._group, answer, monotonic())
 
     def check(self) -> None:
         """Leave it to who checks."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lbproxy.balance.group import Group
+from lbproxy.balance.group import MISSED, Group
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Endpoint
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
@@ -217,9 +217,14 @@ def test_one_to_a_server_that_is_no_longer_configured_may_drain(node: Node, benc
     stuff(client, b"up")
     bench.loop.settle()
     assert take(server) == b"up"
+    later(bench)
+    assert (ended(client), ended(server)) == ("rst", "rst")
+
+
+def later(bench: Bench) -> None:
+    """Have all timers of the next ten seconds be due."""
     for item in bench.poller.timers.expire(bench.poller.now + 10):
         item.due(bench.poller.now + 10)
-    assert (ended(client), ended(server)) == ("rst", "rst")
 
 
 class Named(Node):
@@ -281,16 +286,20 @@ def test_a_connection_belongs_to_the_address_that_it_is_connected_to(named: Name
     assert named.counts() == {"127.0.0.1": 1, "127.0.0.2": 2}
 
 
-def test_one_to_an_address_that_its_name_has_no_more_may_drain(named: Named, bench: Bench) -> None:
-    """It is shown and counted under the name as long as it lasts."""
-    named.proxies["q"].backend.resolved(named.group, [named.endpoint(named.two)], 0.0)
-    (stays, staying), (goes, going) = named.to(named.two), named.to(named.one)
-    named.adopt(stays, goes)
+def test_an_address_that_the_first_answer_lacks_keeps_its_connections(named: Named, bench: Bench) -> None:
+    """Some name servers give a few addresses in turn, and a new process has heard one answer: it may lack any."""
+    resolved = named.proxies["q"].backend.resolved
+    resolved(named.group, [named.endpoint(named.two)], 0.0)
+    (stays, staying), (lacks, lacking) = named.to(named.two), named.to(named.one)
+    named.adopt(stays, lacks)
+    assert named.counts() == {"127.0.0.1": 1, "127.0.0.2": 1}
+    later(bench)
+    assert (ended(staying), ended(lacking)) == ("open", "open")
+    resolved(named.group, [named.endpoint(named.two)], MISSED)
     assert named.counts() == {"127.0.0.2": 1}
     assert named.group.counts.connections == 2
-    for item in bench.poller.timers.expire(bench.poller.now + 10):
-        item.due(bench.poller.now + 10)
-    assert (ended(staying), ended(going)) == ("open", "rst")
+    later(bench)
+    assert (ended(staying), ended(lacking)) == ("open", "rst")
 
 
 def test_a_name_that_is_not_known_leads_to_where_its_connections_are(named: Named) -> None:
