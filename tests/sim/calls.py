@@ -16,8 +16,9 @@ from typing import Any
 from lbproxy.net.contract import BUFFER, MOST_EVENTS, SocketAddress
 from tests.sim.files import PipeEnd
 from tests.sim.kernel import Epoll, Kernel, Process, fail
-from tests.sim.tcp import Endpoint, Listener
-from tests.sim.tcp import connect as tcp_connect
+from tests.sim.network import Listener
+from tests.sim.network import connect as tcp_connect
+from tests.sim.tcp import Endpoint
 
 KERNEL: list[Kernel] = []
 """The one of the world at hand."""
@@ -142,15 +143,13 @@ def accept(listener: Sock, fd: int) -> tuple[Sock, SocketAddress] | None:
     assert isinstance(file, Listener)
     if not file.waiting:
         return None
-    if len(process().files) + 3 >= process().limit:
-        raise fail(errno.EMFILE)
+    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
     near = file.accept()
     return Sock(fileno=process().install(near)), near.remote
 
 
 def connect(family: int, address: SocketAddress) -> Sock:
-    if len(process().files) + 3 >= process().limit:
-        raise fail(errno.EMFILE)
+    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN)
     far = tcp_connect(KERNEL[-1], "127.0.0.1", (address[0], address[1]), ROOM)
     return Sock(fileno=process().install(far))
 
@@ -160,7 +159,14 @@ def recv(fd: int, most: int) -> bytes:
 
 
 def send(fd: int, data: bytes) -> int:
-    return endpoint(fd).write(data)
+    return endpoint(fd).write(data)  # whole: a fresh connection takes a ClientHello at once
+
+
+def _write(end: Endpoint, data: bytes) -> int:
+    if len(data) > 1 and KERNEL[-1].in_part():
+        end.lacked_room = True
+        data = data[: len(data) // 2]
+    return end.write(data)
 
 
 def copy(source: int, destination: int) -> int | tuple[int, int, bytes]:
@@ -176,7 +182,7 @@ def copy(source: int, destination: int) -> int | tuple[int, int, bytes]:
             FATAL.clear()
             raise Killed
     try:
-        sent = endpoint(destination).write(data)
+        sent = _write(endpoint(destination), data)
     except BlockingIOError:
         sent = 0
     except OSError as error:
@@ -188,12 +194,15 @@ def splice(source: int, destination: int, most: int) -> int:
     try:
         one, other = process().file(source), process().file(destination)
         if isinstance(one, PipeEnd) and isinstance(other, Endpoint):
-            size = other.write(bytes(one.channel.data[:most]))
+            size = _write(other, bytes(one.channel.data[:most]))
             del one.channel.data[:size]
             return size
         assert isinstance(one, Endpoint)
         assert isinstance(other, PipeEnd)
         room = min(most, other.channel.size - len(other.channel.data))
+        if room > 0 and KERNEL[-1].in_part():
+            # A pipe has so many slots, and a small segment takes one: it may be full with few bytes in it.
+            room = 0 if other.channel.data else max(1, room // 3)
         if room <= 0:
             return -errno.EAGAIN
         data = one.read(room)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from tests.sim.network import connect
 from tests.sim.talk import HEAD, Talk
-from tests.sim.tcp import connect
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -36,6 +36,8 @@ class Client:
         self.peer = end.local
         self.talk = Talk(world, end, number, upward=True)
         self._greeted = False
+        self.flight = 0
+        """How many bytes say who it is."""
         end.told = self._news
         self._wait(world.rng.uniform(0.0, 0.02), self._news)
 

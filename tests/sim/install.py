@@ -21,15 +21,16 @@ def install() -> None:
     """Do it. Raises RuntimeError where lbproxy is compiled: nothing can be put in the place of its calls."""
     from lbproxy.handover import custody, fdqueue, inherit, keeper, marks, parcel, revive, sets
     from lbproxy.net import closing, pipes, poller, sockets, syscalls
-    from lbproxy.proxy import rebalance
+    from lbproxy.proxy import listener, rebalance
     from lbproxy.relay import bulk
 
     if syscalls.COMPILED or not poller.__file__.endswith(".py"):
         raise RuntimeError("the simulation needs the plain form: make uncompile")
     os, fcntl, mmap, socket = shims.Os(), shims.Fcntl(), shims.Mmap(), shims.Socket()
-    for module in (pipes, bulk, fdqueue, parcel, marks, inherit, revive, keeper, sets):
+    for module in (pipes, bulk, fdqueue, parcel, marks, inherit, revive, keeper, sets, listener):
         vars(module)["os"] = os
     vars(pipes)["fcntl"] = fcntl
+    vars(listener)["resource"] = shims.Resource()
     vars(marks)["mmap"] = mmap
     for module in (fdqueue, sets):
         vars(module)["socket"] = socket

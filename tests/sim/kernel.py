@@ -36,9 +36,10 @@ class Kernel:
         """The ends of all connections there are."""
         self.current: Process | None = None
         """Whose code runs."""
+        self.partial = 0.0
+        """How often a call does less than it could, of 1."""
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self.steps = 0
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         """Have `call` called at that time."""
@@ -46,15 +47,19 @@ class Kernel:
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have `call` called after so many seconds."""
-        self.at(self.now + seconds, call)
+        heapq.heappush(self._agenda, (self.now + max(seconds, 0.0), next(self._order), call))
 
     def run(self, until: float) -> None:
         """Let the world go on until then."""
-        while self._agenda and self._agenda[0][0] <= until:
-            self.now, _, call = heapq.heappop(self._agenda)
-            self.steps += 1
+        agenda, pop = self._agenda, heapq.heappop
+        while agenda and agenda[0][0] <= until:
+            self.now, _, call = pop(agenda)
             call()
         self.now = until
+
+    def in_part(self) -> bool:
+        """Whether a call does less now than it could, as it may at any time (memory is short, a pipe has no slot)."""
+        return self.partial > 0 and self.rng.random() < self.partial
 
     def delay(self, host: str) -> float:
         """Return how long a packet to or from a host takes now."""
@@ -155,7 +160,16 @@ class Process:
     def __init__(self, kernel: Kernel, limit: int) -> None:
         self.kernel = kernel
         self.limit = limit
+        self.short = False
+        """Whether descriptors, memory and ports are short, for one reason or another."""
         self.files: dict[int, File] = {}
+
+    def afford(self, *errors: int) -> None:
+        """Raise one of `errors` if there is not enough left for something new."""
+        if len(self.files) + 3 >= self.limit:
+            raise fail(errno.EMFILE)
+        if self.short and self.kernel.rng.random() < 0.7:
+            raise fail(self.kernel.rng.choice(errors))
 
     def install(self, file: File) -> int:
         """Return a new descriptor of a file, the lowest that is free. Raises EMFILE."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import ON_TRIAL
+from lbproxy.handover.marks import SLOT
 from tests.sim.clients import HALF_CLOSES, LEAVES, READS_NEVER, SAYS_NOTHING, Client
-from tests.sim.servers import GONE, HUNG, RESETTING, SILENT, SLOW, WELL, Server
+from tests.sim.servers import CLOSING, GONE, HUNG, RESETTING, SILENT, SLOW, WELL
 from tests.sim.talk import Talk
-from tests.sim.tcp import Endpoint
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -23,6 +24,14 @@ OURS = {
     "rebalance": {"rebalance"}, "shutdown": {"restart"},
 }  # fmt: skip
 """Why lbproxy cuts by its own decision, and what must have happened for that."""
+
+
+class End(NamedTuple):
+    """What the access log has said of a connection."""
+
+    reason: str
+    to_server: int
+    to_client: int
 
 
 def picked(world: World, pool: Any, lease: Any, now: float, tried: Any) -> None:
@@ -46,23 +55,31 @@ def picked(world: World, pool: Any, lease: Any, now: float, tried: Any) -> None:
         full = other.max_conns and other.counts.connections >= other.max_conns
         if other is chosen or other in tried or not well or full or now - other.recovered_at < pool._slow_start:
             continue
-        if not chosen.usable():
+        if chosen.backup:
+            world.wrong(f"{chosen.name} was chosen, a backup, and {other.name} is up")
+        elif not chosen.usable():
             world.wrong(f"{chosen.name} was chosen, which is {chosen.health.state}, and {other.name} is up")
         elif (chosen.connections - 1) / chosen.weight > other.connections / other.weight:
             world.wrong(f"{chosen.name} was chosen with {chosen.connections - 1}, {other.name} has {other.connections}")
 
 
-def flight_arrived(world: World, server: Server, talk: Talk) -> None:
-    """Check that what a client has said first goes to one server, unless it was a lone ClientHello."""
-    if talk.end.gone:
-        return  # it was left meanwhile; nobody will ever see what comes of it
-    before = world.flights.setdefault(talk.client, [])
-    client = world.clients[talk.client]
-    if before and not client.tls:
-        world.wrong(f"client {talk.client}, who speaks no TLS, has reached two servers, the last one {server.host}")
-    if before and any(each.heard for each in before):
-        world.wrong(f"client {talk.client} had said more than its ClientHello, and reaches {server.host}")
-    before.append(talk)
+def arrived(world: World, server: str, talk: Talk, more: int) -> None:
+    """Check whom a client's first words reach, now that they are at a server with `more` bytes behind them.
+
+    Only a lone ClientHello may reach several servers, and what comes behind it goes to one of them. When that has got
+    some of it nobody else is asked any more; who was asked before may still get to read what was said then.
+    """
+    there = world.flights.setdefault(talk.client, [])
+    if talk not in there:
+        there.append(talk)
+        if len(there) > 1 and not world.clients[talk.client].tls:
+            world.wrong(f"client {talk.client}, who speaks no TLS, has reached two servers, the last one {server}")
+    if more and not talk.more_at:
+        talk.more_at = world.kernel.now
+        if sum(each.more_at > 0 for each in there) > 1:
+            world.wrong(f"client {talk.client}: more than a ClientHello has reached two servers, the last one {server}")
+    if any(0 < each.more_at < talk.began for each in there):
+        world.wrong(f"client {talk.client} had said more than its ClientHello when {server} was asked")
 
 
 def client_over(world: World, client: Client) -> None:
@@ -73,7 +90,8 @@ def client_over(world: World, client: Client) -> None:
         return  # the kernel has closed it, with a FIN if all was read
     if talk.closed and not talk.resets:
         if not told:
-            if not talk.finished or talk.heard:
+            by_a_server = _ever(world, CLOSING, client.began - 1, world.kernel.now)
+            if talk.heard or not (talk.finished or by_a_server):
                 world.wrong(f"client {client.number} ({client.kind}) was sent FIN by nobody")
         elif not any(each.finished and each.said == talk.heard for each in told):
             said = [(each.said, each.finished, each.resets) for each in told]
@@ -85,10 +103,9 @@ def client_over(world: World, client: Client) -> None:
 
 def cut(world: World, host: Host, server: str, reason: str) -> None:
     """Check a decision of lbproxy's own when it is carried out: nothing is cut where no better place is."""
-    if reason in ("server_down", "server_sick") and host.serves:
-        others = [each for each in host.proxy.backend.pool.servers if each.name != server]
-        if not any(each.usable() for each in others):
-            world.wrong(f"a connection to {server} was cut for {reason}, and no other server is up")
+    asked = reason in ("server_down", "server_sick") and host.serves
+    if asked and not any(each.usable() for each in host.proxy.backend.pool.servers):
+        world.wrong(f"a connection to {server} was cut for {reason}, and no other server is up")
 
 
 def still_there(world: World, client: Client) -> None:
@@ -100,13 +117,16 @@ def still_there(world: World, client: Client) -> None:
 
 
 def judged(world: World, client: Client) -> None:
-    """Check at the end of all why a client was cut, or not served, and whom its first words have reached."""
-    seen = world.seen.get(client.number, {})
-    if len(seen) > 1 and (not client.tls or sum(more > 0 for more in seen.values()) > 1):
-        world.wrong(f"client {client.number}: more than a ClientHello has reached {len(seen)} servers")
+    """Check at the end of all why a client was cut, or not served."""
     talk = client.talk
     told = world.flights.get(client.number, [])
     over = client.over_at or world.kernel.now
+    end = world.ends.get(client.peer)
+    whole = talk.closed and not talk.was_reset and not talk.resets and not world.holed(client.peer)
+    if whole and end is not None and end.reason in ("client_fin", "server_fin"):
+        moved = client.flight + talk.said, talk.heard
+        if moved != (end.to_server, end.to_client):
+            world.wrong(f"client {client.number} has said and heard {moved}: {end}")
     unexpected = talk.was_reset and not talk.resets
     promised = _promised(world, client)
     served = client.first_byte_at and client.first_byte_at - client.began <= PROMISE
@@ -116,7 +136,7 @@ def judged(world: World, client: Client) -> None:
         )
     if not unexpected:
         return
-    reason = world.reasons.get(client.peer)
+    reason = end.reason if end is not None else None
     if reason is None:
         if client.peer not in world.lost and not world.holed(client.peer) and not world.config.max_connections:
             world.wrong(f"client {client.number} was cut, and nobody has said why")
@@ -128,22 +148,24 @@ def judged(world: World, client: Client) -> None:
         world.wrong(f"client {client.number} was cut for {reason}, and nothing of that kind has happened")
     elif reason in ("server_rst", "server_fin") and told and not any(each.resets or each.finished for each in told):
         world.wrong(f"client {client.number} was cut for {reason}, and no server has ended it")
-    elif reason == "server_timeout" and not world.ever(SILENT, client.began - 1, over):
+    elif reason == "server_timeout" and not _ever(world, SILENT, client.began - 1, over):
         world.wrong(f"client {client.number} was cut for {reason}, and no server was silent")
+
+
+def _ever(world: World, state: str, begin: float, end: float) -> bool:
+    """Whether any server was ever in a state in that time."""
+    return any(server.ever(state, begin, end) for server in world.servers)
 
 
 def _promised(world: World, client: Client) -> bool:
     """Whether nothing excuses it if the client is not served."""
-    if client.kind in (LEAVES, SAYS_NOTHING, READS_NEVER) or not client.want:
-        return False
-    config = world.config
-    if config.max_connections or any(server.max_conns for server in config.servers):
+    if client.kind in (LEAVES, SAYS_NOTHING, READS_NEVER) or world.story.limited:
         return False
     begin, end = client.began - 30.0, client.began + PROMISE
     if end > world.kernel.now or any(begin <= at <= end for at, what in world.done if what != "server"):
         return False
     lone = client.tls and client.kind != HALF_CLOSES  # a ClientHello and nothing behind it may be said again
-    if not lone and any(world.ever(state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE)):
+    if not lone and any(_ever(world, state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE, CLOSING)):
         return False
     return any(server.only(WELL, begin, end) for server in world.servers)
 
@@ -157,16 +179,34 @@ def at_rest(world: World, host: Host) -> None:
         world.wrong(f"left over: leases {left}, {len(proxy.sessions)} sessions, {host.limit.open} counted")
     if host.poller.pipes._lent:
         world.wrong(f"left over: {host.poller.pipes._lent} pipes")
-    open_ends = [fd for fd, file in host.process.files.items() if isinstance(file, Endpoint)]
-    if open_ends:
-        world.wrong(f"left over: descriptors {open_ends} of connections")
+    kinds = Counter(type(file).__name__ for file in host.process.files.values())
+    pipes = host.poller.pipes._count
+    expected = {"Epoll": 1, "Listener": 1, "Memory": 1, "QueueEnd": 1, "PipeEnd": 2 * pipes}
+    if +kinds != +Counter(expected):
+        world.wrong(f"left over: descriptors {dict(kinds)}, with {pipes} spare pipes")
+    timed = Counter(type(timer).__name__ for slot in host.poller.timers._slots.values() for timer in slot.timers)
+    if timed["Session"]:
+        world.wrong(f"left over: timers {dict(timed)}")
+    marks = host.custody.marks
+    slots = marks.page[SLOT : (marks._top + 1) * SLOT] if marks is not None else b""  # those above were another's
+    if host.custody.kept or any(slots):
+        world.wrong(f"left over: {host.custody.kept} connections kept, or marks of some")
     total, closed = proxy.sessions.total, sum(proxy.sessions.closed.values()) + sum(proxy.sessions.rejected.values())
     if total + host.custody.handed.get("success", 0) != closed:
         world.wrong(f"{total} came, {host.custody.handed} were taken over, and {closed} have ended")
 
 
+def is_well(world: World, host: Host) -> bool:
+    """Whether all servers are up again, as far as anybody looks."""
+    servers = host.proxy.backend.pool.servers
+    return world.config.health is None or all(each.health.state is State.UP for each in servers if not each.manual)
+
+
 def well_again(world: World, host: Host) -> None:
-    """Check that after the last fault all servers are up again, and clients are served by them."""
+    """Check that within a bound after the last fault all servers are up again, and all clients are served by them."""
+    for number, client in world.clients.items():
+        if number >= 10_000 and not client.first_byte_at:
+            world.wrong(f"client {number} was not served after the last fault")
     for server in host.proxy.backend.pool.servers:
         if world.config.health is not None and server.health.state is not State.UP and not server.manual:
             world.wrong(f"{server.name} is {server.health.state} long after the last fault: {server.health.reason}")

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from tests.sim.kernel import Listens
+from tests.sim.network import come_back, fall_silent
 from tests.sim.talk import HEAD, Talk, parsed
 from tests.sim.tcp import Endpoint
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-WELL, SLOW, HUNG, RESETTING, SICK, SHUTTING, GONE, SILENT = (
-    "well", "slow", "hung", "resetting", "sick", "shutting", "gone", "silent",
+WELL, SLOW, HUNG, RESETTING, SICK, SHUTTING, GONE, SILENT, CLOSING, FULL = (
+    "well", "slow", "hung", "resetting", "sick", "shutting", "gone", "silent", "closing", "full",
 )  # fmt: skip
-ANSWERS = (WELL, SLOW, SICK, SHUTTING)
-"""In these states clients are served."""
+ANSWERS = (WELL, SLOW, SICK, SHUTTING, FULL)
+"""In these states clients are served; a full one takes no more of them."""
 
 
 class Port(Listens):
@@ -29,6 +30,8 @@ class Port(Listens):
     def arrived(self, near: object) -> bool:
         """See `Listens`."""
         assert isinstance(near, Endpoint)
+        if self._server.state == FULL:
+            return False
         near.refs += 1
         self._server.called(near)
         return True
@@ -53,7 +56,7 @@ class Server:
         if state == before:
             return
         if before == SILENT:
-            self.world.come_back(self.host)
+            come_back(kernel, self.host)
         self.state, self.since = state, kernel.now
         self.history.append((kernel.now, state))
         kernel.latency[self.host] = 0.3 if state == SLOW else 0.0005
@@ -65,7 +68,7 @@ class Server:
         else:
             kernel.listening[self.where] = Port(self)
         if state == SILENT:
-            self.world.fall_silent(self.host)
+            fall_silent(kernel, self.host)
         if state in ANSWERS:
             for talk in list(self.talks):
                 self._heard(talk)
@@ -84,7 +87,7 @@ class Server:
 
     def checked(self) -> tuple[float, CheckResult]:
         """Return how long a check takes now, and what it says."""
-        wait = {SLOW: 0.7, HUNG: 2.0, SILENT: 2.0}.get(self.state, 0.005)
+        wait = {SLOW: 0.7, HUNG: 2.0, SILENT: 2.0, FULL: 2.0}.get(self.state, 0.005)
         if self.state in (WELL, SLOW):
             return wait, CheckResult(State.UP, "200", "ok")
         if self.state == SICK:
@@ -96,23 +99,34 @@ class Server:
     def called(self, near: Endpoint) -> None:
         """Called with a new connection."""
         talk = Talk(self.world, near, -1, upward=False)
-        if self.state == RESETTING:
-            self.world.kernel.later(0.002, lambda: (self._peek(talk), near.reset()))
+        if self.state in (RESETTING, CLOSING):
+            self.world.kernel.later(0.002, lambda: self._turn_away(talk, reset=self.state == RESETTING))
             return
         self.talks.append(talk)
         near.told = lambda: self._heard(talk)
 
+    def _turn_away(self, talk: Talk, reset: bool) -> None:
+        self._peek(talk)
+        if reset:
+            talk.reset()
+        else:
+            talk.finish()
+            talk.end.refs -= 1
+            talk.end.released()
+
     def _heard(self, talk: Talk) -> None:
-        if self.state == HUNG:
+        if not talk.greeted:
             self._peek(talk)
         if self.state == HUNG or talk.resets:
             return
-        if talk.client < 0 and not self._greeted(talk):
+        if not talk.greeted and not self._greeted(talk):
             if talk.closed or talk.was_reset:
                 self._end(talk)
             return
         before = talk.heard
         talk.listen()
+        if talk.heard > before:
+            self.world.arrived(self.host, talk, talk.heard)
         talk.say(talk.heard - before)
         if talk.was_reset or (talk.closed and not talk.pending):
             self._end(talk)
@@ -120,8 +134,9 @@ class Server:
     def _peek(self, talk: Talk) -> None:
         """Have it known what has got here, though it is not read."""
         head, size = parsed(talk.end.inbox)
-        if size and talk.client < 0:
-            self.world.arrived(HEAD.unpack(head)[1], talk, len(talk.end.inbox) - size)
+        if size:
+            talk.client = HEAD.unpack(head)[1]
+            self.world.arrived(self.host, talk, len(talk.end.inbox) - size)
 
     def _greeted(self, talk: Talk) -> bool:
         """Take in who is there; whether that is known by now."""
@@ -132,11 +147,10 @@ class Server:
                 talk.closed = talk.end.fin_in
                 talk.was_reset = talk.end.gone
             return False
-        self._peek(talk)
         talk.end.read(size)
-        _, talk.client, want = HEAD.unpack(head)
+        talk.greeted = True
+        want: int = HEAD.unpack(head)[2]
         talk.says, talk.hears = 2 * talk.client + 1, 2 * talk.client
-        self.world.flight_arrived(self, talk)
         talk.say(want)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os as real_os
 import socket as real_socket
@@ -22,6 +23,7 @@ class Os:
         return getattr(real_os, name)
 
     def pipe2(self, flags: int) -> tuple[int, int]:
+        process().afford(errno.EMFILE, errno.ENFILE)
         channel = Channel(PIPE)
         first = process().install(PipeEnd(channel))
         try:
@@ -29,6 +31,10 @@ class Os:
         except OSError:
             process().close(first)
             raise
+
+    def listdir(self, path: str) -> list[str]:
+        assert path == "/proc/self/fd"
+        return [str(fd) for fd in process().files]
 
     def read(self, fd: int, most: int) -> bytes:
         file = process().file(fd)
@@ -67,6 +73,15 @@ class Fcntl:
         file = process().file(fd)
         assert isinstance(file, PipeEnd)
         return max(size, file.channel.size)
+
+
+class Resource:
+    """What the limit of connections asks for."""
+
+    RLIMIT_NOFILE = 7
+
+    def getrlimit(self, what: int) -> tuple[int, int]:
+        return process().limit, process().limit
 
 
 class Mmap:

@@ -24,7 +24,7 @@ def pattern(key: int, offset: int, size: int) -> bytes:
     return _stream(key)[start : start + size]
 
 
-@lru_cache(64)
+@lru_cache(256)
 def _stream(key: int) -> bytes:
     block = bytes((key * 7 + at * (key % 5 + 1)) % 256 for at in range(_BLOCK))
     return block * (_MOST // _BLOCK + 2)
@@ -37,7 +37,10 @@ class Talk:
         self.world, self.end, self.client = world, end, client
         self.said = self.heard = 0
         self.says, self.hears = (2 * client, 2 * client + 1) if upward else (2 * client + 1, 2 * client)
-        self.closed = self.was_reset = self.finished = self.resets = False
+        self.closed = self.was_reset = self.finished = self.resets = self.greeted = False
+        self.began = world.kernel.now
+        self.more_at = 0.0
+        """When more than a client's first words had got here, 0 if no more has."""
         self.pending = 0
 
     def say(self, size: int) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable
 
-from tests.sim.kernel import ERR, HUP, IN, OUT, RDHUP, File, Kernel, Listens, fail
+from tests.sim.kernel import ERR, HUP, IN, OUT, RDHUP, File, Kernel, fail
 
 Where = tuple[str, int]
-_SYN_AGAIN = 1.0
 _REPEATED = 0.6
 
 
@@ -26,6 +24,8 @@ class Endpoint(File):
         super().__init__()
         self.kernel = kernel
         self.local, self.remote = local, remote
+        self.host = remote[0] if not remote[0].startswith("127.") else local[0]
+        """The address on the other machine."""
         self.peer: Endpoint | None = None
         self.send_room, self.receive_room = room
         self.inbox, self.outbox = bytearray(), bytearray()
@@ -37,11 +37,6 @@ class Endpoint(File):
         self.keepalive = [0, 0, 0, 0]
         self.sent_at = self.received_at = self.heard_at = kernel.now
         self.waits_since = 0.0
-
-    @property
-    def host(self) -> str:
-        """The address on the other machine."""
-        return self.remote[0] if not self.remote[0].startswith("127.") else self.local[0]
 
     def silent(self) -> bool:
         """Whether nothing gets through."""
@@ -233,87 +228,3 @@ class Endpoint(File):
 
 def _nothing() -> None:
     """Tell nobody."""
-
-
-def fall_silent(kernel: Kernel, host: str) -> None:
-    """Have nothing get through to and from a host any more."""
-    kernel.dead.add(host)
-    for end in _ends_of(kernel, host):
-        end.host_fell_silent()
-
-
-def come_back(kernel: Kernel, host: str) -> None:
-    """Have all get through again, also what was sent meanwhile."""
-    kernel.dead.discard(host)
-    for end in _ends_of(kernel, host):
-        end.move()
-
-
-def _ends_of(kernel: Kernel, host: str) -> list[Endpoint]:
-    kernel.ends = [end for end in kernel.ends if isinstance(end, Endpoint) and not end.gone]
-    return [end for end in kernel.ends if isinstance(end, Endpoint) and end.host == host]
-
-
-class Listener(File, Listens):
-    """A listening socket; `room` connections wait in it at most."""
-
-    def __init__(self, kernel: Kernel, where: Where, room: int = 128) -> None:
-        File.__init__(self)
-        self.kernel = kernel
-        self.where = where
-        self.room = room
-        self.waiting: deque[Endpoint] = deque()
-        kernel.listening[where] = self
-
-    def mask(self) -> int:
-        """See `File`."""
-        return IN if self.waiting else 0
-
-    def arrived(self, near: object) -> bool:
-        """See `Listens`."""
-        assert isinstance(near, Endpoint)
-        if len(self.waiting) >= self.room:
-            return False
-        self.waiting.append(near)
-        self.wake(IN)
-        return True
-
-    def accept(self) -> Endpoint:
-        """Return the next connection. Raises EAGAIN."""
-        if not self.waiting:
-            raise fail(errno.EAGAIN)
-        return self.waiting.popleft()
-
-    def released(self) -> None:
-        """See `File`."""
-        del self.kernel.listening[self.where]
-        for near in self.waiting:
-            near.reset()
-
-
-def connect(kernel: Kernel, source: str, where: Where, room: tuple[int, int]) -> Endpoint:
-    """Begin to connect from one address to another; returns this end."""
-    local = (source, next(kernel.ports))
-    far = Endpoint(kernel, local, where, room)
-    near = Endpoint(kernel, where, local, room)
-    far.peer, near.peer = near, far
-    kernel.ends += [near, far]
-
-    def knock() -> None:
-        if far.gone:
-            return
-        listener = kernel.listening.get(where)
-        if far.host in kernel.dead:
-            kernel.later(_SYN_AGAIN, knock)
-        elif listener is None:
-            far.was_reset(errno.ECONNREFUSED)
-        else:
-            near.connected = True
-            if not listener.arrived(near):
-                near.connected = False
-                kernel.later(_SYN_AGAIN, knock)
-                return
-            kernel.later(kernel.delay(far.host), far.came_up)
-
-    kernel.later(kernel.delay(far.host), knock)
-    return far

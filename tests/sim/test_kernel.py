@@ -14,7 +14,8 @@ from typing import Protocol
 import pytest
 
 from tests.sim.kernel import Kernel, drop
-from tests.sim.tcp import Endpoint, Listener, connect
+from tests.sim.network import Listener, connect
+from tests.sim.tcp import Endpoint
 
 ASKED = select.EPOLLIN | select.EPOLLRDHUP
 """What both must say of a socket besides hang-ups; how much room a socket has is each kernel's own business."""

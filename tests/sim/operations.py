@@ -1,0 +1,183 @@
+"""What happens to lbproxy itself: the operator's doing, the machine's, a killer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lbproxy.config.model import Address, ProxyConfig, ServerConfig
+from lbproxy.handover.inherit import Inherited, from_fds
+from lbproxy.handover.marks import Marks
+from tests.sim import calls
+from tests.sim.host import LISTEN, Host, Store
+from tests.sim.servers import WELL
+from tests.sim.story import Event
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+NAME = "masters"
+"""The host name that several servers may share."""
+
+
+class Operations:
+    """Does what the events of a story say, to the process that serves at the time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.store = Store()
+        self.reloaded: list[Event] = []
+        """Reloads that the configuration in force still has."""
+        self.answers = ""
+        """How look-ups of a name go wrong, empty if they do not."""
+
+    def config(self) -> ProxyConfig:
+        """Return the configuration as it is to be now."""
+        story, number = self.world.story, len(self.world.servers)
+        gone = {each.who for each in self.reloaded if each.how == "server"}
+        # One server stays: who takes the last one away has asked for it.
+        stay = [at for at in range(number) if at not in gone and not 0 < at < story.named] or [0]
+        heavy = {each.who for each in self.reloaded if each.how == "weight"}
+        plain = ProxyConfig(listen=(LISTEN,), servers=tuple(self._server(at, at in heavy) for at in stay))
+        config = replace(plain, **dict(story.settings))
+        return replace(config, health=None) if any(each.how == "health" for each in self.reloaded) else config
+
+    def _server(self, at: int, heavy: bool) -> ServerConfig:
+        story = self.world.story
+        host = NAME if at < story.named else self.world.servers[at].host
+        server = ServerConfig(address=Address(host, 6443), name=f"m{at + 1}", **dict(story.members[at]))
+        return replace(server, weight=3) if heavy else server
+
+    def look_up(self, host: str) -> list[str] | None:
+        """Return the IP addresses of a server's name, None if that fails."""
+        if host != NAME:
+            return [host]
+        named = [server.host for server in self.world.servers[: self.world.story.named]]
+        return {"": named, "fail": None, "empty": [], "fewer": named[:1]}[self.answers]
+
+    def once(self, what: str, call: Callable[[Host], None]) -> None:
+        """Do something to the process that serves, as soon as one does: between two, nobody is there to ask."""
+        world = self.world
+        world.note(what)
+        if world.host.serves:
+            world.host.run(lambda: call(world.host))
+        else:
+            world.kernel.later(0.5, lambda: self.once(what, call))
+
+    # -- one method for each kind of event -----------------------------------------------------------------------
+
+    def server(self, event: Event) -> None:
+        """Have a server's fate change for a while."""
+        server = self.world.servers[event.who]
+        server.become(event.how)
+        self.world.kernel.later(event.lasts, lambda: server.become(WELL))
+
+    def drain(self, event: Event) -> None:
+        """Take a server out of rotation for a while."""
+        name = f"m{event.who + 1}"
+        self.once("drain", lambda host: host.drain(name, True))
+        self.world.kernel.later(event.lasts, lambda: self.once("ready", lambda host: host.drain(name, False)))
+
+    def reload(self, event: Event) -> None:
+        """Go over to another configuration for a while."""
+
+        def back() -> None:
+            self.reloaded.remove(event)
+            self.once("reload", lambda host: host.reload(self.config()))
+
+        self.reloaded.append(event)
+        self.once("reload", lambda host: host.reload(self.config()))
+        self.world.kernel.later(event.lasts, back)
+
+    def rebalance(self, event: Event) -> None:
+        """Have the surplus moved."""
+        self.once("rebalance", lambda host: host.proxy.rebalance(dry_run=False))
+
+    def stall(self, event: Event) -> None:
+        """Have the process stand still (SIGSTOP, or a machine without time for it)."""
+        self.world.host.loop.stall(event.lasts)
+
+    def shortage(self, event: Event) -> None:
+        """Have descriptors, memory or ports be short for a while."""
+        process = self.world.host.process
+        process.short = True
+
+        def over() -> None:
+            process.short = False
+            self.world.note("shortage")
+
+        self.world.kernel.later(event.lasts, over)
+
+    def names(self, event: Event) -> None:
+        """Have the name server give other answers for a while, or none."""
+        self.answers = event.how
+
+        def well() -> None:
+            self.answers = ""
+            self.world.note("names")
+
+        self.world.kernel.later(event.lasts, well)
+
+    def restart(self, event: Event) -> None:
+        """Leave everything to the next process, which finds it in the fd store."""
+        left: list[bool] = []
+        self.world.host.run(lambda: left.append(self.world.host.custody.leave()))
+        if left != [True]:
+            self.world.wrong("a restart has left nothing")
+        self._next()
+
+    def kill(self, event: Event) -> None:
+        """End the process as SIGKILL does: what it has in its hands is lost, and the marks say so.
+
+        Every other time it has something in its hands: it is killed between a read and the write.
+        """
+        world = self.world
+        if world.rng.random() < 0.5:
+            calls.FATAL[:] = [world.rng.randrange(6)]
+            world.kernel.later(5.0, lambda: self.died() if calls.FATAL and world.host.serves else calls.FATAL.clear())
+        else:
+            self.died()
+
+    def died(self) -> None:
+        """Called when the process was killed."""
+        calls.FATAL.clear()
+        self.world.killed_now()
+        self._next()
+
+    def _next(self) -> None:
+        world = self.world
+        world.host.end()
+        world.new_host(Host(world, self.store, self.config()))
+        # As a start does: names first, for as long as a second.
+        world.kernel.later(
+            world.rng.uniform(0.1, 0.4),
+            lambda: world.host.run(lambda: world.begin(from_fds(self.store.passed(world.host.process)))),
+        )
+
+    def upgrade(self, event: Event) -> None:
+        """Hand everything over while both processes are there."""
+        old, new = self.world.host, Host(self.world, self.store, self.config())
+        parcels: list[Any] = []
+        state: list[Any] = []
+        old.run(lambda: parcels.extend(old.custody.freeze()))
+        old.run(lambda: state.append(old.custody.state()))
+        for parcel in parcels:
+            parcel.client_fd = new.process.install(old.process.file(parcel.client_fd))
+            if parcel.server_fd >= 0:
+                parcel.server_fd = new.process.install(old.process.file(parcel.server_fd))
+        inherited = Inherited(rested=parcels, state=state[0])
+        if state[0].get("carrier"):
+            inherited.queues = [state[0]["carrier"]]
+
+        def take() -> None:
+            for address, sock in old.custody.listeners().items():
+                fd = new.process.install(old.process.file(sock.fileno()))
+                inherited.listeners[address] = calls.Sock(fileno=fd)  # type: ignore[assignment]
+            if old.custody.marks is not None:
+                inherited.marks = Marks(new.process.install(old.process.file(old.custody.marks.fd)))
+            self.world.new_host(new)
+            self.world.begin(inherited)
+
+        new.run(take)
+        old.end()
