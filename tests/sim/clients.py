@@ -11,10 +11,11 @@ from tests.sim.talk import HEAD, Talk
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-ASKS, UPLOADS, DOWNLOADS, HALF_CLOSES, WATCHES, LEAVES, SAYS_NOTHING, READS_SLOWLY, READS_NEVER = (
+ASKS, UPLOADS, DOWNLOADS, HALF_CLOSES, WATCHES, LEAVES, SAYS_NOTHING, READS_SLOWLY, READS_NEVER, STUTTERS = (
     "asks", "uploads", "downloads", "half-closes", "watches", "leaves", "says nothing", "reads slowly", "reads never",
+    "stutters",
 )  # fmt: skip
-KINDS = (ASKS, UPLOADS, DOWNLOADS, HALF_CLOSES, WATCHES, LEAVES, SAYS_NOTHING, READS_SLOWLY, READS_NEVER)
+KINDS = (ASKS, UPLOADS, DOWNLOADS, HALF_CLOSES, WATCHES, LEAVES, SAYS_NOTHING, READS_SLOWLY, READS_NEVER, STUTTERS)
 
 
 class Client:
@@ -80,14 +81,24 @@ class Client:
             head = (
                 b"\x16\x03\x01" + struct.pack("!H", len(body) + 4) + b"\x01" + struct.pack("!I", len(body))[1:] + body
             )
-        self.talk.end.write(head)
         self.flight = len(head)
+        if self.kind == STUTTERS:
+            self.talk.end.write(head[:-7])
+            self._wait(self.world.rng.uniform(0.0, 1.0), lambda: self._say_rest(head[-7:]))
+            return
+        self.talk.end.write(head)
         if not self.tls or self.kind in (HALF_CLOSES, LEAVES):
             self._say_more()
         if self.kind == LEAVES:
             self._wait(self.world.rng.uniform(0.0, 2.0), self._break_off)
         if self.kind == READS_NEVER:
             self._wait(self.world.rng.uniform(20, 60), self._break_off)
+
+    def _say_rest(self, rest: bytes) -> None:
+        if not self.over_at and not self.talk.end.gone:
+            self.talk.end.write(rest)
+            if not self.tls:
+                self._say_more()
 
     def _say_more(self) -> None:
         self.talk.say(self.upload)
@@ -102,8 +113,8 @@ class Client:
             self.talk.finish()
 
     def _read_slowly(self) -> None:
-        if self.talk.listen(4_000) and not self.over_at:
-            self._wait(0.1, self._news)
+        if self.talk.listen(16_000) and not self.over_at:
+            self._wait(0.4, self._news)
 
     def _heard(self) -> None:
         talk = self.talk

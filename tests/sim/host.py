@@ -14,8 +14,7 @@ from lbproxy.net.poller import Poller
 from lbproxy.proxy.listener import ConnectionLimit
 from lbproxy.proxy.proxies import Proxies
 from lbproxy.proxy.proxy import Shared
-from lbproxy.proxy.session import Session
-from tests.sim import calls
+from tests.sim import calls, shims
 from tests.sim.kernel import File, Process, drop
 from tests.sim.loop import SimLoop
 from tests.sim.monitor import Monitor
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "p"
 LISTEN = Address("127.0.0.1", 6443)
-
-
-class Ordered(dict[Session, None]):
-    """A set that iterates in the order of arrival, so that a seed always tells the same story."""
-
-    def add(self, session: Session) -> None:
-        """See `set`."""
-        self[session] = None
-
-    def discard(self, session: Session) -> None:
-        """See `set`."""
-        self.pop(session, None)
 
 
 class Store:
@@ -84,7 +71,7 @@ class Host:
         self.custody.prepare(200)
         self.proxies.open(NAME, self.config, "node")
         sessions: Any = self.proxy.sessions
-        sessions._open = Ordered()
+        sessions._open = shims.Ordered()
         self.custody.adopt()
         self.listen(inherited)
         self.custody.thaw()

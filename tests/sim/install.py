@@ -20,7 +20,7 @@ sys.modules["lbproxy.net.plain"] = calls
 def install() -> None:
     """Do it. Raises RuntimeError where lbproxy is compiled: nothing can be put in the place of its calls."""
     from lbproxy.handover import custody, fdqueue, inherit, keeper, marks, parcel, revive, sets
-    from lbproxy.net import closing, pipes, poller, sockets, syscalls
+    from lbproxy.net import closing, pipes, poller, sockets, syscalls, timers
     from lbproxy.proxy import listener, rebalance
     from lbproxy.relay import bulk
 
@@ -38,6 +38,7 @@ def install() -> None:
     for module in (inherit, revive):
         vars(module)["SocketType"] = calls.Sock
     vars(parcel)["open"] = shims.open_memory
+    vars(timers)["set"] = shims.Ordered
     vars(closing)["_dissolve"] = calls.dissolve
     vars(sockets)["has_data"] = lambda sock: bool(calls.endpoint(sock.fileno()).inbox)
     for module, name in ((poller, "_clock"), (custody, "monotonic")):

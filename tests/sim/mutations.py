@@ -54,6 +54,17 @@ MUTATIONS = (
     ("the mark is set after the read", "relay/flow.py", "marks[self._mark] = 1", "marks[self._mark] = 0"),
     ("the fullest server is chosen", "balance/pool.py", "or load < best_load:", "or load > best_load:"),
     ("a drained server is chosen", "balance/pool.py", "server.manual or full", "full"),
+    ("a backup is one of the others", "balance/pool.py", "            return BACKUP\n", "            return PRIMARY\n"),
+    ("a server takes more than max_conns", "balance/pool.py", "full = server.max_conns and", "full = False and"),
+    ("bytes are not counted", "relay/flow.py", "            self.moved += size\n", ""),
+    ("a mark is left behind", "handover/keeper.py", "        self.marks.free(slot)\n", ""),
+    (
+        "a name leads nowhere but where the first answer says",
+        "handover/inherit.py",
+        "if found and not family_of(group.settings.address.host):",
+        "if found and group.members[0].endpoint is None:",
+    ),
+    ("a shortage ends the listening", "proxy/listener.py", "self._poller.at(self, self._poller.now + _PAUSE)", "pass"),
     ("a removed server lives on", "balance/pool.py", "[(server, server.place", "[(server.key, server.place"),
 )
 

@@ -70,6 +70,9 @@ def arrived(world: World, server: str, talk: Talk, more: int) -> None:
     some of it nobody else is asked any more; who was asked before may still get to read what was said then.
     """
     there = world.flights.setdefault(talk.client, [])
+    named = world.clients[talk.client].peer if world.config.proxy_protocol == "v2" else None
+    if talk.named != named:
+        world.wrong(f"client {talk.client} is {named}, and {server} was told that it is {talk.named}")
     if talk not in there:
         there.append(talk)
         if len(there) > 1 and not world.clients[talk.client].tls:
@@ -167,7 +170,10 @@ def _promised(world: World, client: Client) -> bool:
     lone = client.tls and client.kind != HALF_CLOSES  # a ClientHello and nothing behind it may be said again
     if not lone and any(_ever(world, state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE, CLOSING)):
         return False
-    return any(server.only(WELL, begin, end) for server in world.servers)
+    return any(
+        server.only(WELL, begin, end) and world.story.in_rotation(at, begin - 1000, end - 1000)
+        for at, server in enumerate(world.servers)
+    )
 
 
 def at_rest(world: World, host: Host) -> None:

@@ -24,6 +24,7 @@ def prepare() -> None:
     root = logging.getLogger()
     root.handlers[:] = [EAR]
     root.setLevel(logging.INFO)
+    vars(logging).update(_srcfile=None, logThreads=False, logProcesses=False)  # a record need not say where it is from
     import tests.sim.world  # noqa: F401 (not before `install`)
 
     gc.disable()  # a world is thrown away whole, see `told`

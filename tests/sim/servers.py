@@ -8,7 +8,7 @@ from lbproxy.balance.checked import CheckResult
 from lbproxy.balance.state import State
 from tests.sim.kernel import Listens
 from tests.sim.network import come_back, fall_silent
-from tests.sim.talk import HEAD, Talk, parsed
+from tests.sim.talk import HEAD, First, Talk
 from tests.sim.tcp import Endpoint
 
 if TYPE_CHECKING:
@@ -115,11 +115,10 @@ class Server:
             talk.end.released()
 
     def _heard(self, talk: Talk) -> None:
-        if not talk.greeted:
-            self._peek(talk)
+        first = None if talk.greeted else self._peek(talk)
         if self.state == HUNG or talk.resets:
             return
-        if not talk.greeted and not self._greeted(talk):
+        if first is not None and not self._greeted(talk, first):
             if talk.closed or talk.was_reset:
                 self._end(talk)
             return
@@ -131,25 +130,24 @@ class Server:
         if talk.was_reset or (talk.closed and not talk.pending):
             self._end(talk)
 
-    def _peek(self, talk: Talk) -> None:
+    def _peek(self, talk: Talk) -> First:
         """Have it known what has got here, though it is not read."""
-        head, size = parsed(talk.end.inbox)
-        if size:
-            talk.client = HEAD.unpack(head)[1]
-            self.world.arrived(self.host, talk, len(talk.end.inbox) - size)
+        first = First(talk.end.inbox)
+        if first.size:
+            talk.client, talk.named = HEAD.unpack(first.head)[1], first.named
+            self.world.arrived(self.host, talk, len(talk.end.inbox) - first.size)
+        return first
 
-    def _greeted(self, talk: Talk) -> bool:
+    def _greeted(self, talk: Talk, first: First) -> bool:
         """Take in who is there; whether that is known by now."""
-        inbox = talk.end.inbox
-        head, size = parsed(inbox)
-        if not size:
-            if not inbox:
+        if not first.size:
+            if first.bare:
                 talk.closed = talk.end.fin_in
                 talk.was_reset = talk.end.gone
             return False
-        talk.end.read(size)
+        talk.end.read(first.size)
         talk.greeted = True
-        want: int = HEAD.unpack(head)[2]
+        want: int = HEAD.unpack(first.head)[2]
         talk.says, talk.hears = 2 * talk.client + 1, 2 * talk.client
         talk.say(want)
         return True

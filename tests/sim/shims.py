@@ -16,6 +16,18 @@ from tests.sim.files import Channel, Memory, Page, PipeEnd, Queue, QueueEnd
 PIPE = 64 * 1024
 
 
+class Ordered(dict[Any, None]):
+    """A set that iterates in the order of arrival, so that a seed always tells the same story."""
+
+    def add(self, item: Any) -> None:
+        """See `set`."""
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        """See `set`."""
+        self.pop(item, None)
+
+
 class Os:
     """What lbproxy uses of `os` beside that; all else is the real one's."""
 

@@ -16,6 +16,8 @@ STATES = (
 OPERATIONS = (
     "drain", "reload", "rebalance", "stall", "restart", "upgrade", "kill", "shortage", "names",
 )  # fmt: skip
+_LATE = 5.0
+"""Seconds, by which something is done at most after its time."""
 LONGEST = {"stall": 4.0, "shortage": 10.0}
 HOW = {"server": STATES, "reload": ("server", "server", "health", "weight"), "names": ("fail", "empty", "fewer")}
 
@@ -29,6 +31,12 @@ class Event:
     who: int = 0
     how: str = ""
     lasts: float = 0.0
+
+    @property
+    def takes_out(self) -> str:
+        """The name of the server that gets nobody meanwhile by the operator's will, empty if there is none."""
+        out = self.what == "drain" or (self.what == "reload" and self.how == "server")
+        return f"m{self.who + 1}" if out else ""
 
     def __str__(self) -> str:
         return f"{self.at:7.2f}  {self.what} {self.how} {self.who}{f' for {self.lasts:.1f} s' if self.lasts else ''}"
@@ -51,6 +59,14 @@ class Story:
     def limited(self) -> bool:
         """Whether a client may have to wait, or be turned away, though a server is well."""
         return self.descriptors < 200 or dict(self.settings)["max_connections"] or any(map(_limited, self.members))
+
+    def in_rotation(self, server: int, begin: float, end: float) -> bool:
+        """Whether the operator has left a server alone in that time."""
+        group = f"m{1 if server < self.named else server + 1}"
+        return not any(
+            event.takes_out == group and event.at <= end and event.at + event.lasts + _LATE >= begin
+            for event in self.events
+        )
 
     def lines(self) -> list[str]:
         """Return it for a person."""
@@ -75,6 +91,7 @@ def story_of(seed: int) -> Story:
         ("max_connections", rng.choice((0, 0, 0, 6))),
         ("drain_timeout", rng.choice((1.0, 30.0))),
         ("idle_timeout", rng.choice((20.0, 600.0))),
+        ("proxy_protocol", rng.choice(("off", "off", "off", "v2"))),
     ]
     most, weights = rng.choice((0, 0, 0, 3)), rng.choice(((1,), (1,), (1, 2)))
     members = tuple(

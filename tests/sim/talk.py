@@ -16,6 +16,9 @@ _MOST = 65536
 HEAD = struct.Struct("!2sII")
 """What a client says first: a word, who it is, and how much it wants to hear."""
 _HELLO = 5 + 4 + 2 + 32
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+_PREFACE = struct.Struct("!16s4s4xH2x")
+"""PROXY v2, of a client with an IPv4 address."""
 
 
 def pattern(key: int, offset: int, size: int) -> bytes:
@@ -38,6 +41,8 @@ class Talk:
         self.said = self.heard = 0
         self.says, self.hears = (2 * client, 2 * client + 1) if upward else (2 * client + 1, 2 * client)
         self.closed = self.was_reset = self.finished = self.resets = self.greeted = False
+        self.named: tuple[str, int] | None = None
+        """Who the client is, as a PROXY header says."""
         self.began = world.kernel.now
         self.more_at = 0.0
         """When more than a client's first words had got here, 0 if no more has."""
@@ -97,9 +102,27 @@ class Talk:
             self.end.reset()
 
 
-def parsed(inbox: bytearray) -> tuple[bytes, int]:
-    """Return what says who is there, and how long that is with what stands around it; 0 while it is not whole."""
-    if inbox[:1] == b"\x16":
-        size = 5 + int.from_bytes(inbox[3:5], "big") if len(inbox) >= _HELLO else 0
-        return bytes(inbox[11 : 11 + HEAD.size]), size if size <= len(inbox) else 0
-    return bytes(inbox[: HEAD.size]), HEAD.size if len(inbox) >= HEAD.size else 0
+class First:
+    """What has come first on a connection: who the client is, as lbproxy says it and as it says itself.
+
+    `size` is how long that is with what stands around it, 0 while it is not whole; `bare`, whether nothing has come but
+    what lbproxy says by itself.
+    """
+
+    def __init__(self, inbox: bytearray) -> None:
+        self.named: tuple[str, int] | None = None
+        self.head, self.size = b"", 0
+        at = _PREFACE.size if inbox[:1] == _SIGNATURE[:1] else 0
+        self.bare = len(inbox) <= at
+        if at and len(inbox) >= at:
+            signature, host, port = _PREFACE.unpack_from(inbox)
+            self.named = (".".join(map(str, host)), port) if signature == _SIGNATURE else None
+        said = inbox[at:]
+        if said[:1] == b"\x16":
+            size = 5 + int.from_bytes(said[3:5], "big") if len(said) >= _HELLO else 0
+            self.head = bytes(said[11 : 11 + HEAD.size])
+        else:
+            size = HEAD.size
+            self.head = bytes(said[: HEAD.size])
+        if 0 < size <= len(said):
+            self.size = at + size
