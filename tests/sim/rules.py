@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import ON_TRIAL
 from lbproxy.handover.marks import SLOT
-from tests.sim.clients import HALF_CLOSES, LEAVES, READS_NEVER, SAYS_NOTHING, Client
+from tests.sim.clients import HALF_CLOSES, LEAVES, READS_NEVER, SAYS_NOTHING, STUTTERS, Client
 from tests.sim.servers import CLOSING, GONE, HUNG, RESETTING, SILENT, SLOW, WELL
 from tests.sim.talk import Talk
 
@@ -167,7 +167,7 @@ def _promised(world: World, client: Client) -> bool:
     begin, end = client.began - 30.0, client.began + PROMISE
     if end > world.kernel.now or any(begin <= at <= end for at, what in world.done if what != "server"):
         return False
-    lone = client.tls and client.kind != HALF_CLOSES  # a ClientHello and nothing behind it may be said again
+    lone = client.tls and client.kind not in (HALF_CLOSES, STUTTERS)  # a whole ClientHello, and nothing behind it
     if not lone and any(_ever(world, state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE, CLOSING)):
         return False
     return any(
