@@ -11,6 +11,7 @@
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make simulate  the data plane in a simulated world, SEEDS=2000 of them; make mutations: does it see faults put in on purpose?
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
+#   make soak MINUTES=60  everything that can happen to it, over and over; is it flat? (compiles; needs root)
 #   make docs     the pages of docs/, in build/docs/index.html, with docs/reference/ made anew
 #   make lock    write requirements.lock anew from pyproject.toml (LOCK=--upgrade for newer releases)
 #   make clean   take away what the above made
@@ -21,6 +22,7 @@ INTERPRETER ?= /usr/bin/python3
 LOCK ?=
 SEEDS ?= 2000
 JOBS ?= 4
+MINUTES ?= 60
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 ansible := $(VENV)/ansible/.installed
@@ -32,7 +34,7 @@ pytest := $(bin)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 pin := $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(LOCK)
 
-.PHONY: simulate mutations run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
+.PHONY: simulate mutations soak run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
 
 # A copy, so that nothing compiled stands beside the sources and is taken for them.
 # env, so that no shell stands before the demo: a signal to make, or to its child, ends it.
@@ -92,6 +94,9 @@ mutations: $(installed)
 
 trials: $(installed)
 	$(bin)/python -m bench.trials --proxies lbproxy,nginx,haproxy
+
+soak: compile
+	$(bin)/python -m bench.soak $(MINUTES)
 
 docs: $(installed) $(mkdocs)
 	$(bin)/python packaging/reference.py

@@ -68,6 +68,15 @@ class Box:
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
+    def outside(self, path: str) -> Path:
+        """Return a path inside as it is reached from outside."""
+        return Path(f"/proc/{Path(self._state, 'pid').read_text().strip()}/root{path}")
+
+    def processes(self, below: str) -> list[int]:
+        """Return the processes of a cgroup inside and those below it, as numbered outside."""
+        group = Path(Path(self._state, "cgroup").read_text().strip(), below)
+        return [int(pid) for procs in group.rglob("cgroup.procs") for pid in procs.read_text().split()]
+
     def write(self, path: str, text: str) -> None:
         """Write a file inside."""
         subprocess.run(["bash", SCRIPT, "exec", self._state, "tee", path], input=text, text=True, check=True,
