@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
 from lbproxy.balance.server import Endpoint
-from lbproxy.net.closing import reset
+from lbproxy.net.closing import reset_at_last
 from lbproxy.net.contract import SocketAddress
 
 T = TypeVar("T")
@@ -105,8 +105,9 @@ class Stream:
         sock = self._sock
         if silent:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-            reset(sock)
-        code = sock.connect_ex(address)
+            reset_at_last(sock)
+        while (code := sock.connect_ex(address)) == errno.EINTR:
+            pass
         if code == errno.EINPROGRESS:
             await self._writable()
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -14,9 +14,23 @@ _NOBODY: Final = bytes(16)
 """A socket address of family AF_UNSPEC."""
 
 
+def close(sock: Socket) -> None:
+    """Give a socket up. Whatever the kernel answers, it has taken the descriptor back: there is no more to be done."""
+    try:
+        sock.close()
+    except OSError:
+        pass
+
+
 def reset(sock: Socket) -> None:
-    """Have the last close of `sock`, whoever does it, send RST (socket(7): SO_LINGER with a time of 0)."""
-    _linger(sock, _AT_ONCE)
+    """Have `sock`, which is about to be closed, send RST, by any means: a FIN would say that all is whole."""
+    if not reset_at_last(sock):
+        _dissolve(sock.fileno())
+
+
+def reset_at_last(sock: Socket) -> bool:
+    """Have the last close of `sock`, whoever does it, send RST (socket(7): SO_LINGER with a time of 0), if possible."""
+    return _linger(sock, _AT_ONCE)
 
 
 def end_shared(sock: Socket, abort: bool) -> None:
@@ -43,8 +57,10 @@ def _dissolve(fd: int) -> None:
     CDLL(None).connect(fd, _NOBODY, len(_NOBODY))
 
 
-def _linger(sock: Socket, how: bytes) -> None:
+def _linger(sock: Socket, how: bytes) -> bool:
+    """Set what a close does; returns whether that could be done."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
     except OSError:
-        pass  # already reset by the other end
+        return False
+    return True

@@ -6,12 +6,14 @@ to the relay and is never sent twice.
 
 from __future__ import annotations
 
+from errno import ENOTCONN
 from socket import SHUT_WR
 from typing import Final
 
 from lbproxy.net.closing import reset
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import HANGUP, HANGUP_OR_ERROR, IN, NEWS, STRANGE, Handler, Poller
+from lbproxy.net.reasons import SHORTAGE, reason
 from lbproxy.net.syscalls import recv, send
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.clienthello import LIMIT, Hello, classify
@@ -171,8 +173,9 @@ class FirstByte(Handler):
         if server is not None:
             try:
                 server.shutdown(SHUT_WR)
-            except OSError:
-                pass  # reset meanwhile; a read will tell
+            except OSError as error:
+                if error.errno != ENOTCONN:
+                    raise  # else it was reset meanwhile, and a read will tell
 
     def _say(self, data: bytes, complete: bool, events: int) -> bool:
         """Send to the server; False if the wait is over by that."""
@@ -181,7 +184,7 @@ class FirstByte(Handler):
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._end_early("reset", str(error.strerror).lower())
+            self._server_failed(error)
             return False
         self.sent += sent
         if sent < len(data):
@@ -201,7 +204,7 @@ class FirstByte(Handler):
         except BlockingIOError:
             return
         except OSError as error:
-            self._end_early("reset", str(error.strerror).lower())
+            self._server_failed(error)
             return
         if data:
             self._through(b"", data, events | IN)
@@ -214,6 +217,11 @@ class FirstByte(Handler):
             self._server = None
             self._server_fd = -1
             self._go_through(server, unsent, answer, events)
+
+    def _server_failed(self, error: OSError) -> None:
+        if reason(error.errno) == SHORTAGE:
+            raise error  # of ours: it says nothing of the server
+        self._end_early("reset", str(error.strerror).lower())
 
     def _end_early(self, kind: str, why: str) -> None:
         self._leave()

@@ -13,7 +13,7 @@ and moves by these events, seen by whoever does the I/O:
     EOF              a read returned nothing
     EMPTY            all that was read has been written
     WRITE_REFUSED    a write was refused
-    FAILED           a read was refused
+    FAILED           a read was refused, or a write for a reason that says nothing of the destination (no memory)
 
 A direction that is SHUT leaves the other one alone: a client that sends FIN after its request still gets the answer.
 A BROKEN direction leaves the other one open for as long as that brings bytes, since a server that answers early and

@@ -11,6 +11,7 @@ from typing import Final
 
 from lbproxy.net.contract import BUFFER
 from lbproxy.net.poller import NEWS, STRANGE, Poller
+from lbproxy.net.reasons import ours
 from lbproxy.net.syscalls import copy, send
 from lbproxy.relay import mode
 from lbproxy.relay.bulk import DESTINATION_FAILED, SOURCE_FAILED, Bulk
@@ -140,7 +141,7 @@ class Flow:
                 if size < BUFFER and not self.thorough:
                     self.readable = False
                 if sent < 0:
-                    return self._fail(WRITE_REFUSED, -sent)
+                    return self._refused(-sent)
                 self.moved += sent
                 self.preload(rest)
                 return IDLE
@@ -172,7 +173,7 @@ class Flow:
         except BlockingIOError:
             return IDLE
         except OSError as error:
-            return self._fail(WRITE_REFUSED, error.errno or errno.EIO)
+            return self._refused(error.errno or errno.EIO)
         self.moved += sent
         if sent < len(rest):
             self._rest = rest[sent:]
@@ -191,7 +192,7 @@ class Flow:
         if event == SOURCE_FAILED:
             return self._fail(FAILED, bulk.error)
         if event == DESTINATION_FAILED:
-            return self._fail(WRITE_REFUSED, bulk.error)
+            return self._refused(bulk.error)
         self.mode = mode.TABLE[self.mode | event]
         if event == mode.NOT_TO:
             self._rest = bulk.take()
@@ -205,6 +206,10 @@ class Flow:
             self.state = TABLE[ENDING | EMPTY]
             return TURNED
         return IDLE
+
+    def _refused(self, error: int) -> int:
+        """Take in a refused write. Who is still there would wait for what was lost by it, and never hear of an end."""
+        return self._fail(FAILED if ours(error) else WRITE_REFUSED, error)
 
     def _fail(self, event: int, error: int) -> int:
         self.error = error

@@ -16,13 +16,15 @@ Whatever is not in the table is a bug and raises KeyError. To abort a link that 
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Final, Protocol
 
-from lbproxy.net.closing import end_shared, reset
+from lbproxy.net.bugs import cannot_go_on
+from lbproxy.net.closing import end_shared, reset, reset_at_last
 from lbproxy.net.contract import Socket
 from lbproxy.net.poller import FAULT, HANGUP_OR_ERROR, NEWS, OUT, Handler, Poller
-from lbproxy.net.reasons import silent
+from lbproxy.net.reasons import ours, silent
 from lbproxy.net.tcpinfo import heard, quiet
 from lbproxy.net.timers import NEVER
 from lbproxy.relay.duplex import ABORT, BROKEN, CLOSE, OPEN, RESET, RUN, SHUT, fate
@@ -37,7 +39,7 @@ SERVER_TIMEOUT: Final = "server_timeout"
 """Keepalive, or data that was repeated in vain, has found the server silent."""
 IDLE_TIMEOUT: Final = "idle_timeout"
 ERROR: Final = "error"
-"""A bug of ours, told in the log."""
+"""Of ours, a bug or no memory, told in the log."""
 
 _MOMENT: Final = 0.1
 """Seconds: between two messages, and not within one."""
@@ -185,10 +187,16 @@ class Link(Handler):
     def _shut(self, sock: Socket) -> None:
         try:
             sock.shutdown(_WRITING)
-        except OSError:
-            pass  # reset meanwhile; the read side is told
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # that is one that was reset meanwhile; the read side is told
+                cannot_go_on(error.errno)
+                self._end(ERROR, ABORT)
 
     def _failure(self) -> str:
+        for error in (self.up.error, self.down.error):
+            if error and ours(error):
+                cannot_go_on(error)
+                return ERROR
         if self.up.state == RESET:
             return CLIENT_RST
         if self.down.state == RESET:
@@ -236,8 +244,8 @@ class Link(Handler):
         `slot` and `serial` are what that one knows the connection by, `places` where in the poller's marks the two
         directions (up, down) have theirs. If nobody goes on, both peers get a reset: a FIN would say that all is whole.
         """
-        reset(self.client)
-        reset(self.server)
+        reset_at_last(self.client)
+        reset_at_last(self.server)
         self.kept = slot
         self.shared = True
         self.serial = serial

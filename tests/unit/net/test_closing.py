@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 import pytest
 
-from lbproxy.net.closing import end_shared, reset
+from lbproxy.net.closing import close, end_shared, reset
 from tests.unit.relay.hand import Bench, ended, take
 
 
@@ -56,3 +60,24 @@ def test_one_that_is_gone_already_is_no_error(bench: Bench, abort: bool) -> None
     end_shared(near, abort)
     with pytest.raises(OSError, match=r"not connected|reset"):
         near.send(b"x")
+
+
+class Refusing(socket.socket):
+    """A socket of which nothing can be set, and whose close is told to have failed."""
+
+    def setsockopt(self, *_: object) -> None:  # type: ignore[override]
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    def close(self) -> None:
+        super().close()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_reset_is_one_although_it_cannot_be_set(bench: Bench) -> None:
+    """A close would send FIN, and the peer take what it has for the whole."""
+    far, near = bench.pair()
+    refusing = Refusing(fileno=near.detach())
+    reset(refusing)
+    close(refusing)
+    bench.loop.until(lambda: ended(far) != "open")
+    assert refusing.fileno() == -1

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from lbproxy.net.reasons import reason, silent
+from lbproxy.net.reasons import ours, reason, silent
 
 
 @pytest.mark.parametrize(("word", "names"), [
@@ -15,7 +15,7 @@ from lbproxy.net.reasons import reason, silent
     ("closed", "EPIPE"),
     ("timeout", "ETIMEDOUT"),
     ("unreachable", "EHOSTUNREACH ENETUNREACH EHOSTDOWN"),
-    ("shortage", "EMFILE ENFILE ENOBUFS ENOMEM EADDRNOTAVAIL EAGAIN"),
+    ("shortage", "EMFILE ENFILE ENOBUFS ENOMEM EADDRNOTAVAIL EAGAIN ENOSPC"),
     ("error", "EIO EACCES EPROTO"),
 ])  # fmt: skip
 def test_an_errno_has_one_word_for_everybody(word: str, names: str) -> None:
@@ -24,6 +24,7 @@ def test_an_errno_has_one_word_for_everybody(word: str, names: str) -> None:
         number = getattr(errno, name)
         assert reason(number) == word
         assert silent(number) == (word in ("timeout", "unreachable"))
+        assert ours(number) == (word in ("shortage", "error"))
 
 
 def test_an_error_without_a_number_is_an_error() -> None:
