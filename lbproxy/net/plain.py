@@ -62,8 +62,13 @@ def accept(listener: SocketType, fd: int) -> tuple[Socket, SocketAddress] | None
         fd, peer = listener._accept()  # type: ignore[attr-defined]  # what socket.accept itself is made of
     except BlockingIOError:
         return None
-    os.set_blocking(fd, False)
-    return SocketType(listener.family, socket.SOCK_STREAM, 0, fd), peer
+    sock = SocketType(listener.family, socket.SOCK_STREAM, 0, fd)
+    try:
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock, peer
 
 
 def connect(family: int, address: SocketAddress) -> Socket:
@@ -74,7 +79,8 @@ def connect(family: int, address: SocketAddress) -> Socket:
     sock = SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        number = sock.connect_ex(address)
+        while (number := sock.connect_ex(address)) == errno.EINTR:
+            pass
         if number not in (0, errno.EINPROGRESS):
             raise OSError(number, os.strerror(number))
     except BaseException:

@@ -53,8 +53,6 @@ PyObject *bytes_splice(PyObject *module, PyObject *const *args, Py_ssize_t given
     if (!ints(args, given, 3, of))
         return NULL;
     ssize_t moved;
-    do
-        moved = splice(of[0], NULL, of[1], NULL, (size_t)of[2], SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-    while (moved < 0 && errno == EINTR);
+    AGAIN(moved, splice(of[0], NULL, of[1], NULL, (size_t)of[2], SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
     return PyLong_FromSsize_t(moved < 0 ? -errno : moved);
 }

@@ -30,15 +30,25 @@
 #define FAST(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL, NULL
 #define NO_ARGUMENTS(function) (PyCFunction)function, METH_NOARGS, NULL
 
+/* A call again for as long as a signal interrupts it, as Python does (PEP 475). */
+#define AGAIN(result, call) \
+    do \
+        result = (call); \
+    while (result < 0 && errno == EINTR)
+
 /* What libc calls a point of cancellation costs 30 instructions more as soon as there is a second thread. */
 static inline ssize_t sys_read(int fd, void *into, size_t size)
 {
-    return syscall(SYS_read, fd, into, size);
+    ssize_t got;
+    AGAIN(got, syscall(SYS_read, fd, into, size));
+    return got;
 }
 
 static inline ssize_t sys_write(int fd, const void *from, size_t size)
 {
-    return syscall(SYS_write, fd, from, size);
+    ssize_t sent;
+    AGAIN(sent, syscall(SYS_write, fd, from, size));
+    return sent;
 }
 
 static inline int sys_close(int fd)

@@ -129,7 +129,8 @@ PyObject *socket_accept(PyObject *module, PyObject *const *args, Py_ssize_t give
     socklen_t length = sizeof peer;
     if (!ints(args + 1, given - 1, 1, &from))
         return NULL;
-    int fd = (int)syscall(SYS_accept4, from, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd;
+    AGAIN(fd, (int)syscall(SYS_accept4, from, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd < 0)
         return errno == EAGAIN ? Py_NewRef(Py_None) : failed();
     PyObject *both[] = {socket_of(fd, peer.any.sa_family), tuple_of_address(&peer)};
@@ -152,8 +153,10 @@ PyObject *socket_connect(PyObject *module, PyObject *const *args, Py_ssize_t giv
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return failed();
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0
-        || (syscall(SYS_connect, fd, &address.any, length) < 0 && errno != EINPROGRESS)) {
+    int result = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (!result)
+        AGAIN(result, (int)syscall(SYS_connect, fd, &address.any, length));
+    if (result < 0 && errno != EINPROGRESS) {
         failed();
         close(fd);
         return NULL;
