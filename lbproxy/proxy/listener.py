@@ -15,7 +15,6 @@ from lbproxy.balance.shared import Cell
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.pipes import PipePool
 from lbproxy.net.poller import EXCLUSIVE, IN, Handler, Poller
-from lbproxy.net.reasons import SHORTAGE, reason
 from lbproxy.net.syscalls import accept
 from lbproxy.net.tcpinfo import backlog
 from lbproxy.net.timers import NEVER
@@ -28,6 +27,20 @@ _WARN_EVERY: Final = 60.0
 _FDS_PER_CONNECTION: Final = 2
 _FREE_PER_PIPE: Final = 16
 """A download that stalls holds a pipe, of two descriptors: as many as that may, and others are copied."""
+_GONE: Final = (
+    errno.ECONNABORTED,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+)
+"""What accept(2) says to treat like EAGAIN: that one client has gone."""
+_BUGS: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT)
+"""Whatever else an accept is refused for, it may be for each one: no descriptor, no memory, no leave (LSM, seccomp)."""
 _LET_OTHERS: Final = 0.02
 """Seconds for which a process that has more connections than another leaves new ones to the others, see `Listener`."""
 _HELP_OUT: Final = 0.1
@@ -112,10 +125,10 @@ class ConnectionLimit:
             await self._empty.wait()
 
     def warn(self, now: float, why: str) -> None:
-        """Say that descriptors are short, at most once a minute."""
+        """Say why nobody is let in, at most once a minute."""
         if now - self._warned_at >= _WARN_EVERY:
             self._warned_at = now
-            log.warning("%s: %d connections open, new clients wait (raise LimitNOFILE)", why, self.open)
+            log.warning("%s: %d connections open, new clients wait", why, self.open)
 
 
 class Listener(Handler):
@@ -148,14 +161,18 @@ class Listener(Handler):
 
     def resume(self) -> None:
         """Accept, again after a `pause`."""
-        if not self._watching and self._fd >= 0:
-            self._watching = True
+        if self._watching or self._fd < 0:
+            return
+        try:
             self._poller.add(self._fd, self, IN if self._limit.cell is None else IN | EXCLUSIVE)
+            self._watching = True
+        except OSError as error:
+            self._try_later(error)
 
     def ready(self, fd: int, events: int) -> None:
         """Accept what there is, up to BURST. Of more the set tells again, for a listener is level-triggered."""
         if self._limit.full():
-            self._limit.warn(self._poller.now, "out of file descriptors")
+            self._limit.warn(self._poller.now, "out of file descriptors (raise LimitNOFILE)")
             self.pause()
             self._limit.wait(self)
             return
@@ -187,20 +204,23 @@ class Listener(Handler):
         try:
             accepted = accept(self.sock, self._fd)
         except OSError as error:
-            if reason(error.errno) == SHORTAGE:
-                self._limit.warn(self._poller.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
-                self._poller.pipes.close()
-                self.pause()
-                self._poller.at(self, self._poller.now + _PAUSE)
-                return False
-            if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN):
+            if error.errno in _GONE:
+                return True
+            if error.errno in _BUGS:
                 raise
-            return True  # that one client has gone or was filtered; accept(2) says to treat these like EAGAIN
+            self._poller.pipes.close()
+            self.pause()
+            self._try_later(error)
+            return False
         if accepted is None:
             return False
         self._limit.acquire()
         self.on_accept(accepted[0], accepted[1])
         return self._watching
+
+    def _try_later(self, error: OSError) -> None:
+        self._limit.warn(self._poller.now, f"cannot accept: {os.strerror(error.errno or 0).lower()}")
+        self._poller.at(self, self._poller.now + _PAUSE)
 
     def due(self, now: float) -> float:
         """Try again."""
@@ -210,7 +230,7 @@ class Listener(Handler):
             self._generous_until = now + _HELP_OUT
         self._stepped_back = False
         self.resume()
-        return NEVER
+        return NEVER if self._watching else now + _PAUSE
 
     def crashed(self) -> None:
         """Accept again a little later: one bad accept must not close the port."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import logging
 import resource
 import socket
@@ -181,7 +182,7 @@ def test_without_descriptors_accepting_pauses_and_goes_on_by_itself(
 
 
 @pytest.mark.plain
-@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH])
 def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
     house: House, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -198,6 +199,29 @@ def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
     house.knock()
     house.loop.until(lambda: house.inside)
     assert (len(house.inside), errors) == (1, [])
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EIO])
+def test_what_forbids_each_accept_is_waited_out_and_said(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """The client stays in the backlog: an accept at once would spin, and a traceback ten times a second fill the disk."""
+    real = listeners.accept
+    errors = [number] * 3
+
+    def accept(listener: socket.SocketType, fd: int) -> tuple[socket.SocketType, tuple[Any, ...]] | None:
+        if errors:
+            raise OSError(errors.pop(), "no")
+        return real(listener, fd)
+
+    monkeypatch.setattr(listeners, "accept", accept)
+    house.knock()
+    house.loop.step()
+    assert [house.loop.step() for _ in range(5)] == [False] * 5
+    house.loop.until(lambda: house.inside)
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert f"cannot accept: {os.strerror(number).lower()}" in caplog.text
 
 
 def test_a_bug_does_not_close_the_port(house: House, caplog: pytest.LogCaptureFixture) -> None:
