@@ -26,8 +26,11 @@ class Pipe:
 
     def close(self) -> None:
         """Close both ends; what is held is lost."""
-        os.close(self.read_fd)
-        os.close(self.write_fd)
+        for fd in (self.read_fd, self.write_fd):
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # closed it is, see closing.close
 
 
 class PipePool:

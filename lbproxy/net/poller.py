@@ -26,6 +26,7 @@ from time import monotonic
 from typing import Final
 
 from lbproxy.net.bugs import met_bug
+from lbproxy.net.closing import close
 from lbproxy.net.contract import Socket
 from lbproxy.net.pipes import PipePool
 from lbproxy.net.syscalls import embed, epoll
@@ -132,7 +133,7 @@ class Poller:
         return self._now
 
     def add(self, fd: int, handler: Handler, events: int = EDGES) -> None:
-        """Register `fd`; its events go to `handler`."""
+        """Register `fd`; its events go to `handler`. Raises OSError: no memory, or fs.epoll.max_user_watches."""
         self.reassign(fd, handler)
         self._register(fd, events)
 
@@ -146,7 +147,10 @@ class Poller:
     def remove(self, fd: int) -> None:
         """Take a descriptor out that stays open."""
         self._handlers[fd] = None
-        self._epoll.unregister(fd)
+        try:
+            self._epoll.unregister(fd)
+        except FileNotFoundError:
+            pass  # it could not be put in
 
     def close_later(self, fd: int, sock: Socket) -> None:
         """Close `sock`, whose descriptor is `fd`, after the batch; its handler is told nothing more of it."""
@@ -155,7 +159,7 @@ class Poller:
         if self._in_batch:
             self._closing.append(sock)
         else:
-            sock.close()
+            close(sock)
 
     def defer(self, handler: Handler) -> None:
         """Put `handler` into the run queue: `resume` is called when everybody else had a turn."""
@@ -226,7 +230,7 @@ class Poller:
         closing = self._closing
         self._closing = []
         for sock in closing:
-            sock.close()
+            close(sock)
 
     def _arm(self) -> None:
         if self._timer is not None:

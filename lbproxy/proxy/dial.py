@@ -195,19 +195,28 @@ class Dial:
         try:
             sock = connect(family, where)
         except OSError as error:
-            lease.release()
-            if reason(error.errno) != SHORTAGE:
-                self._blame(server, error.errno or errno.EIO, now)
-                return False
-            # Our own shortage says nothing of the server: wait, other connections end all the time.
-            self._failures.append(f"{server.label}: {error.strerror}")
-            self._tried.remove(server)
-            self._poller.pipes.close()
-            self._next_at = now + STAGGER
-            return True
+            return self._not_begun(lease, error, now)
         attempt = Attempt(self, lease, sock, now)
+        try:
+            self._poller.add(attempt.fd, attempt)
+        except OSError as error:
+            self._poller.close_later(attempt.fd, sock)
+            return self._not_begun(lease, error, now)
         self._attempts.append(attempt)
-        self._poller.add(attempt.fd, attempt)
+        self._next_at = now + STAGGER
+        return True
+
+    def _not_begun(self, lease: Lease, error: OSError, now: float) -> bool:
+        """Take in that a connect could not be begun; returns whether there is something to wait for."""
+        server = lease.server
+        lease.release()
+        if reason(error.errno) != SHORTAGE:
+            self._blame(server, error.errno or errno.EIO, now)
+            return False
+        # Our own shortage says nothing of the server: wait, other connections end all the time.
+        self._failures.append(f"{server.label}: {error.strerror}")
+        self._tried.remove(server)
+        self._poller.pipes.close()
         self._next_at = now + STAGGER
         return True
 

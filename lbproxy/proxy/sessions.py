@@ -10,8 +10,8 @@ from lbproxy.balance.histogram import LIFE, Seconds
 from lbproxy.balance.server import Server
 from lbproxy.balance.shared import Cell
 from lbproxy.net import sockets as socks
-from lbproxy.net.bugs import for_each
-from lbproxy.net.closing import reset
+from lbproxy.net.bugs import for_each, met_bug
+from lbproxy.net.closing import close, reset
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
 from lbproxy.proxy.backend import Backend
@@ -81,12 +81,15 @@ class Sessions:
         if not self._has_room():
             _count(self.rejected, MAX_CONNECTIONS)
             reset(client)
-            client.close()
+            close(client)
             self._limit.release()
             return
         session = Session(self._poller, self._backend, client, peer, self.on_end)
         self._open.add(session)
-        session.thaw()
+        try:
+            session.thaw()
+        except Exception:
+            met_bug(session)
 
     def _has_room(self) -> bool:
         """Whether there may be one more; with other processes, it is then counted in."""

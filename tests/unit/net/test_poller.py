@@ -290,3 +290,14 @@ def test_close_leaves_nothing_with_the_loop(bench: Bench) -> None:
     assert bench.loop.readers == {}
     assert all(timer.cancelled for timer in bench.loop.timers)
     bench.poller = Poller(bench.loop)
+
+
+def test_what_could_not_be_put_in_can_be_taken_out(bench: Bench) -> None:
+    """Whoever lets go of everything need not know how far it has come."""
+    _, near = bench.pair()
+    probe = Probe(bench.poller)
+    bench.poller.reassign(near.fileno(), probe)
+    bench.poller.remove(near.fileno())
+    bench.poller.add(near.fileno(), probe)
+    bench.loop.settle()
+    assert probe.calls == ["ready"]
