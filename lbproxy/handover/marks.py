@@ -49,10 +49,14 @@ class Marks:
 
     @classmethod
     def create(cls, slots: int) -> Marks:
-        """Make new ones, for as many connections."""
+        """Make new ones, for as many connections. Raises OSError, with nothing left open."""
         fd = os.memfd_create("lbproxy-marks", os.MFD_CLOEXEC)
-        os.ftruncate(fd, (slots + 1) * SLOT)
-        return cls(fd)
+        try:
+            os.ftruncate(fd, (slots + 1) * SLOT)
+            return cls(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
     @property
     def at_rest(self) -> int:

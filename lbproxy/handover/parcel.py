@@ -144,9 +144,15 @@ def _pack(content: _Content) -> bytes:
 
 
 def memfd(name: str, data: bytes) -> int:
-    """Return the descriptor of an anonymous file that holds `data`."""
+    """Return the descriptor of an anonymous file that holds `data`. Raises OSError, with nothing left open."""
     fd = os.memfd_create(f"lbproxy-{name}", os.MFD_CLOEXEC)
-    os.write(fd, data)
+    try:
+        written = 0
+        while written < len(data):  # less at a time where memory is short
+            written += os.write(fd, data[written:])
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

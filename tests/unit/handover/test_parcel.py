@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -100,3 +101,16 @@ def test_a_message_that_lost_descriptors_is_refused_whole() -> None:
     with pytest.raises(HandoverError, match="LimitNOFILE"):
         decode(encode([parcel]), [client])
     os.close(server)
+
+
+def test_bytes_that_find_no_room_are_an_error_and_leave_no_file() -> None:
+    """A write that takes some of them is no error to the kernel; the connection would go on with a hole."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            memfd("bytes", bytes(4096))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
