@@ -34,6 +34,7 @@ PACKAGES = {
     "python3-dnf": "python3-dnf",
     "setpriv": "util-linux",
     "rpm": "rpm",
+    "strace": "strace",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
     "zsh": "zsh",

@@ -112,7 +112,7 @@ class Server:
             runner.run(self._main(listener))
 
     async def _main(self, listener: socket.socket) -> None:
-        server = await asyncio.start_server(self._connected, sock=listener, ssl=self._tls)
+        server = await asyncio.start_server(self._connected, sock=listener, ssl=self._tls, backlog=4096)
         await self._stopping.wait()
         server.close()
         self._cut()

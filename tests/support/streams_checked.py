@@ -130,6 +130,10 @@ class Served(End):
         self._owner.accepted.add(self)
         super().connection_made(transport)
 
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return len(self._head) == _HEADER  # who has not even said what it is will not be answered
+
     def connection_lost(self, error: Exception | None) -> None:
         self._owner.accepted.discard(self)
         super().connection_lost(error)
@@ -328,6 +332,14 @@ class Numbered:
             else:
                 report.intact += 1
         return report
+
+    def forget(self) -> None:
+        """Reset what is left of every stream."""
+        for end in (*self.clients.values(), *self.served.values()):
+            self._loop.call_soon_threadsafe(end.transport.abort)
+        until(lambda: not self.accepted, "every end is closed")
+        self.clients.clear()
+        self.served.clear()
 
     def _wait(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + 30 * FACTOR
