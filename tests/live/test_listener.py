@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import logging
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -206,7 +206,7 @@ def test_a_client_that_has_gone_in_the_backlog_is_passed_over(
 def test_what_forbids_each_accept_is_waited_out_and_said(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
-    """The client stays in the backlog: an accept at once would spin, and a traceback ten times a second fill the disk."""
+    """The client stays in the backlog: an accept at once would spin, and a traceback each time fill the disk."""
     real = listeners.accept
     errors = [number] * 3
 
