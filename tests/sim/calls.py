@@ -22,8 +22,6 @@ from tests.sim.tcp import Endpoint
 
 KERNEL: list[Kernel] = []
 """The one of the world at hand."""
-ROOM = (64 * 1024, 64 * 1024)
-PIPE = 64 * 1024
 
 
 class Killed(BaseException):
@@ -143,14 +141,14 @@ def accept(listener: Sock, fd: int) -> tuple[Sock, SocketAddress] | None:
     assert isinstance(file, Listener)
     if not file.waiting:
         return None
-    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
     near = file.accept()
     return Sock(fileno=process().install(near)), near.remote
 
 
 def connect(family: int, address: SocketAddress) -> Sock:
-    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN)
-    far = tcp_connect(KERNEL[-1], "127.0.0.1", (address[0], address[1]), ROOM)
+    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENETUNREACH)
+    far = tcp_connect(KERNEL[-1], "127.0.0.1", (address[0], address[1]))
     return Sock(fileno=process().install(far))
 
 
@@ -191,6 +189,8 @@ def copy(source: int, destination: int) -> int | tuple[int, int, bytes]:
 
 
 def splice(source: int, destination: int, most: int) -> int:
+    if KERNEL[-1].in_part() and KERNEL[-1].in_part():
+        return -errno.EINVAL  # as of what cannot be spliced, or where nobody may
     try:
         one, other = process().file(source), process().file(destination)
         if isinstance(one, PipeEnd) and isinstance(other, Endpoint):

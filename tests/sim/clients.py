@@ -28,11 +28,13 @@ class Client:
         if kind in (DOWNLOADS, READS_SLOWLY, READS_NEVER):
             self.want = rng.choice((150_000, 500_000))
         self.upload = rng.choice((150_000, 500_000)) if kind == UPLOADS else rng.choice((0, 50, 3000))
+        if kind == LEAVES and rng.random() < 0.5:
+            self.upload = 500_000
         self.rounds = rng.randint(3, 12) if kind == WATCHES else 1
         self.began = world.kernel.now
         self.first_byte_at = 0.0
         self.over_at = 0.0
-        end = connect(world.kernel, "127.0.0.1", ("127.0.0.1", 6443), (64 * 1024, 64 * 1024))
+        end = connect(world.kernel, "127.0.0.1", ("127.0.0.1", 6443))
         end.refs += 1
         self.peer = end.local
         self.talk = Talk(world, end, number, upward=True)

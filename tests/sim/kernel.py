@@ -36,6 +36,8 @@ class Kernel:
         """The ends of all connections there are."""
         self.current: Process | None = None
         """Whose code runs."""
+        self.room = 64 * 1024
+        """Bytes that a socket takes in, each way."""
         self.partial = 0.0
         """How often a call does less than it could, of 1."""
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []

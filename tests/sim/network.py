@@ -67,11 +67,11 @@ class Listener(File, Listens):
             near.reset()
 
 
-def connect(kernel: Kernel, source: str, where: Where, room: tuple[int, int]) -> Endpoint:
+def connect(kernel: Kernel, source: str, where: Where) -> Endpoint:
     """Begin to connect from one address to another; returns this end."""
     local = (source, next(kernel.ports))
-    far = Endpoint(kernel, local, where, room)
-    near = Endpoint(kernel, where, local, room)
+    far = Endpoint(kernel, local, where)
+    near = Endpoint(kernel, where, local)
     far.peer, near.peer = near, far
     kernel.ends += [near, far]
 

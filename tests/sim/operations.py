@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.handover.inherit import Inherited, from_fds
 from lbproxy.handover.marks import Marks
+from lbproxy.handover.parcel import Parcel
 from tests.sim import calls
 from tests.sim.host import LISTEN, Host, Store
 from tests.sim.servers import WELL
@@ -156,11 +157,24 @@ class Operations:
         )
 
     def upgrade(self, event: Event) -> None:
-        """Hand everything over while both processes are there."""
-        old, new = self.world.host, Host(self.world, self.store, self.config())
-        parcels: list[Any] = []
-        state: list[Any] = []
+        """Stop all movement, and hand everything over to another process some time later, or go on if there is none."""
+        old = self.world.host
+        parcels: list[Parcel] = []
         old.run(lambda: parcels.extend(old.custody.freeze()))
+        old.serves = False
+        call = self._thaw if event.how == "fails" else self._hand_over
+        self.world.kernel.later(self.world.rng.choice((0.0, 0.1, 2.0)), lambda: call(old, parcels))
+
+    def _thaw(self, old: Host, parcels: list[Parcel]) -> None:
+        self.world.note("upgrade")
+        old.run(old.custody.thaw)
+        old.serves = True
+
+    def _hand_over(self, old: Host, parcels: list[Parcel]) -> None:
+        """Give descriptors and state to a new process, which serves; the old one ends."""
+        self.world.note("upgrade")
+        new = Host(self.world, self.store, self.config())
+        state: list[Any] = []
         old.run(lambda: state.append(old.custody.state()))
         for parcel in parcels:
             parcel.client_fd = new.process.install(old.process.file(parcel.client_fd))

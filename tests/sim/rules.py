@@ -167,7 +167,8 @@ def _promised(world: World, client: Client) -> bool:
     begin, end = client.began - 30.0, client.began + PROMISE
     if end > world.kernel.now or any(begin <= at <= end for at, what in world.done if what != "server"):
         return False
-    lone = client.tls and client.kind not in (HALF_CLOSES, STUTTERS)  # a whole ClientHello, and nothing behind it
+    # A whole ClientHello and nothing behind it may be said again.
+    lone = world.config.first_byte_timeout and client.tls and client.kind not in (HALF_CLOSES, STUTTERS)
     if not lone and any(_ever(world, state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE, CLOSING)):
         return False
     return any(

@@ -14,11 +14,13 @@ from tests.sim.tcp import Endpoint
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-WELL, SLOW, HUNG, RESETTING, SICK, SHUTTING, GONE, SILENT, CLOSING, FULL = (
-    "well", "slow", "hung", "resetting", "sick", "shutting", "gone", "silent", "closing", "full",
+WELL, SLOW, HUNG, RESETTING, SICK, SHUTTING, GONE, SILENT, CLOSING, FULL, HASTY = (
+    "well", "slow", "hung", "resetting", "sick", "shutting", "gone", "silent", "closing", "full", "hasty",
 )  # fmt: skip
-ANSWERS = (WELL, SLOW, SICK, SHUTTING, FULL)
-"""In these states clients are served; a full one takes no more of them."""
+ANSWERS = (WELL, SLOW, SICK, SHUTTING, FULL, HASTY)
+"""In these states clients are served; a full one takes no more of them, a hasty one hears nobody out."""
+ENOUGH = 10_000
+"""Bytes of what a client says, after which a hasty server closes."""
 
 
 class Port(Listens):
@@ -88,7 +90,7 @@ class Server:
     def checked(self) -> tuple[float, CheckResult]:
         """Return how long a check takes now, and what it says."""
         wait = {SLOW: 0.7, HUNG: 2.0, SILENT: 2.0, FULL: 2.0}.get(self.state, 0.005)
-        if self.state in (WELL, SLOW):
+        if self.state in (WELL, SLOW, HASTY):
             return wait, CheckResult(State.UP, "200", "ok")
         if self.state == SICK:
             return wait, CheckResult(State.SICK, "500", "http_500")
@@ -100,7 +102,8 @@ class Server:
         """Called with a new connection."""
         talk = Talk(self.world, near, -1, upward=False)
         if self.state in (RESETTING, CLOSING):
-            self.world.kernel.later(0.002, lambda: self._turn_away(talk, reset=self.state == RESETTING))
+            seconds = self.world.rng.uniform(0.0, 0.02)
+            self.world.kernel.later(seconds, lambda: self._turn_away(talk, reset=self.state == RESETTING))
             return
         self.talks.append(talk)
         near.told = lambda: self._heard(talk)
@@ -127,7 +130,8 @@ class Server:
         if talk.heard > before:
             self.world.arrived(self.host, talk, talk.heard)
         talk.say(talk.heard - before)
-        if talk.was_reset or (talk.closed and not talk.pending):
+        enough = self.state == HASTY and talk.heard > ENOUGH
+        if talk.was_reset or enough or (talk.closed and not talk.pending):
             self._end(talk)
 
     def _peek(self, talk: Talk) -> First:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from tests.sim.calls import process
 from tests.sim.files import Channel, Memory, Page, PipeEnd, Queue, QueueEnd
+from tests.sim.kernel import fail
 
 PIPE = 64 * 1024
 
@@ -36,7 +37,7 @@ class Os:
 
     def pipe2(self, flags: int) -> tuple[int, int]:
         process().afford(errno.EMFILE, errno.ENFILE)
-        channel = Channel(PIPE)
+        channel = Channel(4096 if process().short else PIPE)
         first = process().install(PipeEnd(channel))
         try:
             return first, process().install(PipeEnd(channel))
@@ -84,6 +85,8 @@ class Fcntl:
     def fcntl(self, fd: int, what: int, size: int = 0) -> int:
         file = process().file(fd)
         assert isinstance(file, PipeEnd)
+        if size and process().short:
+            raise fail(errno.EPERM)  # more than pipe-user-pages-soft allows
         return max(size, file.channel.size)
 
 

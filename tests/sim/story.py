@@ -11,7 +11,7 @@ from tests.sim import clients, servers
 
 STATES = (
     servers.SLOW, servers.HUNG, servers.RESETTING, servers.SICK, servers.SHUTTING, servers.GONE, servers.SILENT,
-    servers.CLOSING, servers.FULL,
+    servers.CLOSING, servers.FULL, servers.HASTY,
 )  # fmt: skip
 OPERATIONS = (
     "drain", "reload", "rebalance", "stall", "restart", "upgrade", "kill", "shortage", "names",
@@ -19,7 +19,12 @@ OPERATIONS = (
 _LATE = 5.0
 """Seconds, by which something is done at most after its time."""
 LONGEST = {"stall": 4.0, "shortage": 10.0}
-HOW = {"server": STATES, "reload": ("server", "server", "health", "weight"), "names": ("fail", "empty", "fewer")}
+HOW = {
+    "server": STATES,
+    "reload": ("server", "server", "health", "weight"),
+    "names": ("fail", "empty", "fewer"),
+    "upgrade": ("", "", "fails"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that a seed decides. `members` has what is configured of each server, `named` how many share a name."""
+    """All that a seed decides. `members` has what is configured of each server, `named` how many share a name.
+
+    `room` is how many bytes fit into a socket, each way: mostly more than are copied at once, or nothing would ever be
+    left to be spliced.
+    """
 
     seed: int
     members: tuple[tuple[tuple[str, Any], ...], ...]
     named: int
     length: float
     descriptors: int
+    room: int
     settings: tuple[tuple[str, Any], ...]
     events: tuple[Event, ...]
     clients: tuple[tuple[float, str, bool], ...]
@@ -70,7 +80,10 @@ class Story:
 
     def lines(self) -> list[str]:
         """Return it for a person."""
-        first = [f"{len(self.members)} servers, {self.named} of one name, {self.descriptors} descriptors"]
+        first = [
+            f"{len(self.members)} servers, {self.named} of one name",
+            f"{self.descriptors} descriptors, sockets of {self.room} bytes",
+        ]
         first += [f"{dict(self.settings)}", *(f"m{at + 1} {dict(each)}" for at, each in enumerate(self.members))]
         visits = [f"{at:7.2f}  a client that {kind}, {'TLS' if tls else 'no TLS'}" for at, kind, tls in self.clients]
         return [*first, *map(str, self.events), *visits]
@@ -90,7 +103,9 @@ def story_of(seed: int) -> Story:
         ("health", rng.choice((None, *3 * (HealthConfig(type="tcp", interval=rng.choice((1.0, 5.0))),)))),
         ("max_connections", rng.choice((0, 0, 0, 6))),
         ("drain_timeout", rng.choice((1.0, 30.0))),
-        ("idle_timeout", rng.choice((20.0, 600.0))),
+        ("idle_timeout", rng.choice((20.0, 600.0, 0.0))),
+        ("first_byte_timeout", rng.choice((3.0, 3.0, 3.0, 3.0, 0.0))),
+        ("tcp_user_timeout", rng.choice((10.0, 3.0))),
         ("proxy_protocol", rng.choice(("off", "off", "off", "v2"))),
     ]
     most, weights = rng.choice((0, 0, 0, 3)), rng.choice(((1,), (1,), (1, 2)))
@@ -103,8 +118,8 @@ def story_of(seed: int) -> Story:
         (rng.uniform(0, length), rng.choice(clients.KINDS + (clients.ASKS, clients.WATCHES) * 3), rng.random() < 0.6)
         for _ in range(rng.randint(4, 45))
     )
-    named, descriptors = rng.choice((0, 0, 2)), rng.choice((600, 600, 600, 60))
-    return Story(seed, members, named, length, descriptors, tuple(settings), tuple(events), tuple(visits))
+    named, descriptors, room = rng.choice((0, 0, 2)), rng.choice((600, 600, 600, 40)), rng.choice((64, 128, 160)) * 1024
+    return Story(seed, members, named, length, descriptors, room, tuple(settings), tuple(events), tuple(visits))
 
 
 def _event(rng: Random, number: int, length: float) -> Event:

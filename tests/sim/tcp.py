@@ -20,14 +20,14 @@ _REPEATED = 0.6
 class Endpoint(File):
     """One end of a connection. `host` is the far one's address, which may be dead; None once it is dissolved."""
 
-    def __init__(self, kernel: Kernel, local: Where, remote: Where, room: tuple[int, int]) -> None:
+    def __init__(self, kernel: Kernel, local: Where, remote: Where) -> None:
         super().__init__()
         self.kernel = kernel
         self.local, self.remote = local, remote
         self.host = remote[0] if not remote[0].startswith("127.") else local[0]
         """The address on the other machine."""
         self.peer: Endpoint | None = None
-        self.send_room, self.receive_room = room
+        self.send_room = self.receive_room = kernel.room
         self.inbox, self.outbox = bytearray(), bytearray()
         self.error = 0
         self.connected = self.gone = self.fin_in = self.fin_due = self.fin_out = False

@@ -74,9 +74,10 @@ class Simulated:
 
     def __init__(self, seed: int) -> None:
         self.kernel = Kernel(Random(seed))
+        self.kernel.room = 1 << 20
         listener = Listener(self.kernel, ("127.0.0.1", 1))
         listener.refs = 1
-        far = connect(self.kernel, "127.0.0.1", ("127.0.0.1", 1), (1 << 20, 1 << 20))
+        far = connect(self.kernel, "127.0.0.1", ("127.0.0.1", 1))
         self.settle()
         self.ends: list[Endpoint] = [far, listener.accept()]
         for end in self.ends:

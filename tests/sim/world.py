@@ -27,7 +27,7 @@ class World:
         self.story = story
         self.rng = Random(story.seed + 1)
         self.kernel = Kernel(self.rng)
-        self.kernel.partial = 1 / 16
+        self.kernel.partial, self.kernel.room = 1 / 16, story.room
         calls.KERNEL[:] = [self.kernel]
         calls.FATAL.clear()
         self.broken: list[str] = []
