@@ -93,14 +93,13 @@ class Conversation:
 
         Raises h11.RemoteProtocolError with the status to refuse it with.
         """
+        self._clients.rest()  # until it is there whole: who sends a byte a second makes room for others
         if not self._http.trailing_data[0]:
-            self._clients.rest()
             try:
                 async with asyncio.timeout(patience):
                     self._http.receive_data(await self._reader.read(READ_SIZE))
             except TimeoutError:
                 return None
-            self._clients.work()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 head = await self._event()
@@ -111,6 +110,7 @@ class Conversation:
                     await self._skip_body()
         except TimeoutError:
             raise h11.RemoteProtocolError("request too slow", error_status_hint=408) from None
+        self._clients.work()
         return Request(head.method.decode("ascii"), head.target.decode("ascii").partition("?")[0])
 
     async def _skip_body(self) -> None:
