@@ -10,9 +10,7 @@ epoll_wait but EINTR, and whatever has libuv give up (it aborts when its eventfd
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -69,15 +67,6 @@ def streams() -> Iterator[Numbered]:
         yield running
 
 
-def held(pid: int) -> int:
-    """Return how many sockets a process has; pipes are kept for later, and files come and go."""
-    found = 0
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            found += str(fd.readlink()).startswith("socket:")
-    return found
-
-
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", TABLE)
 def test_a_fault_costs_what_it_must_and_no_more(streams: Numbered, name: str) -> None:
@@ -86,7 +75,7 @@ def test_a_fault_costs_what_it_must_and_no_more(streams: Numbered, name: str) ->
     with Daemon(
         {"watch": False, **one_proxy([streams.address], health={"type": "tcp", "interval": "200ms"})}
     ) as daemon:
-        before = held(daemon.pid)
+        before = daemon.sockets()
         streams.open(daemon.port, **STREAMS)
         with Faults([daemon.pid], row.faults) as faults:
             streams.visit(daemon.port, per_second=40)
@@ -105,4 +94,4 @@ def test_a_fault_costs_what_it_must_and_no_more(streams: Numbered, name: str) ->
         assert streams.stop_visits().cut == visits.cut
         streams.forget()
         until(lambda: not daemon.conns(), "no connection is left")
-        until(lambda: held(daemon.pid) <= before + lost, "all is given back")
+        until(lambda: daemon.sockets() <= before + lost, "all is given back")

@@ -152,6 +152,14 @@ class Daemon(Child):
         """Return how many file descriptors the daemon holds."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    def sockets(self) -> int:
+        """Return how many of them are sockets; pipes are kept for later, and files come and go."""
+        found = 0
+        for fd in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found += str(fd.readlink()).startswith("socket:")
+        return found
+
     def rss(self) -> int:
         """Return its resident size in bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,138 @@
+"""What clients that mean no good cost all others: `python bench/hostile.py`, lbproxy beside nginx and HAProxy.
+
+Each attack is measured against the same load without it, one right after the other, in rounds; what is shown is the
+ratio of the two for rate and p99 (median of the rounds, and their range), and what each attacker holds of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import loadgen
+import measure
+import network
+import proxies
+from attackers import Attack
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`count` attackers of a kind (of those who come and go: each second) beside load.c's `load`."""
+
+    name: str
+    kind: str
+    count: int
+    load: tuple[str, ...] = ("ping", "-c", "64")
+
+
+SCENARIOS = (
+    Scenario("2,000 silent", "silent", 2000),
+    Scenario("2,000 drip", "drip", 2000),
+    Scenario("2,000 never read", "deaf", 2000),
+    Scenario("2,000 half-closed", "half", 2000),
+    Scenario("garbage, 200", "garbage", 200),
+    Scenario("500/s connect and reset", "rst", 500),
+    Scenario("500/s connect and close", "flood", 500),
+    Scenario("10,000 at once", "silent", 10000),
+    Scenario("500 of 5,000 never read", "deaf", 500, ("ping", "-c", "4500")),
+    Scenario("500 never read, bulk", "deaf", 500, ("down", "-c", "4")),
+)
+Row = dict[str, float]
+_AT_REST = 0.06
+"""CPU seconds in half a second."""
+
+
+def pair(scenario: Scenario, proxy: proxies.Running, seconds: float) -> Row:
+    """Measure without and with; returns ratios, and what each attacker costs the proxy in memory, in KiB."""
+    load = (*scenario.load, "-t", str(seconds))
+    assert proxy.pid
+    before = loadgen.run(load, proxy.plain, timeout=120)
+    rest = measure.pss(proxy.pid)
+    with Attack(scenario.kind, scenario.count, proxy.plain[0]) as attack:
+        _settle(proxy.pid)
+        held = measure.pss(proxy.pid)
+        during = loadgen.run(load, proxy.plain, timeout=120)
+    time.sleep(0.5)
+    return {
+        "rate": during["per_second"] / before["per_second"] if before["units"] else during["bytes"] / before["bytes"],
+        "p99": during["p99_us"] / before["p99_us"] if before["p99_us"] else 0.0,
+        "per_second": before["per_second"],
+        "p99_before_ms": before["p99_us"] / 1000,
+        "p99_during_ms": during["p99_us"] / 1000,
+        "kib": (held - rest) / 1024 / max(1, attack.connected),
+        "connected": attack.connected,
+        "errors": during["errors"] + before["errors"],
+    }
+
+
+def _settle(pid: int) -> None:
+    """Wait until the buffers of those who never read are full: 20 s at most."""
+    for _ in range(40):
+        used = sum(measure.cpu(pid))
+        time.sleep(0.5)
+        if sum(measure.cpu(pid)) - used < _AT_REST:
+            return
+
+
+def text(name: str, proxy: str, rows: Sequence[Row]) -> str:
+    """Return a line of the table."""
+    rate = sorted(row["rate"] for row in rows)
+    p99 = sorted(row["p99"] for row in rows)
+    middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    return (
+        f"{name:26}{proxy:9}{statistics.median(rate):6.2f}  {rate[0]:.2f}-{rate[-1]:.2f}"
+        f"{statistics.median(p99):8.2f}  {p99[0]:.2f}-{p99[-1]:.2f}"
+        f"{middle['p99_before_ms']:9.1f} {middle['p99_during_ms']:8.1f}"
+        f"{middle['kib']:8.1f}{middle['connected']:10.0f}{sum(row['errors'] for row in rows):7.0f}"
+    )
+
+
+HEAD = (
+    f"{'attackers':26}{'proxy':9}{'rate with/without':>17}{'p99 with/without':>19}{'p99 ms: before, with':>21}"
+    f"{'KiB':>5}{'connected':>10}{'errors':>7}"
+)
+
+
+def main() -> int:
+    """Parse the command line, measure, print. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="+", default=[s.name for s in SCENARIOS], metavar="NAME")
+    parser.add_argument("--proxies", default="lbproxy,nginx,haproxy")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
+    args = parser.parse_args()
+    names = list(proxies.versions(args.proxies.split(",")).items())
+    print(network.enter(), names)
+    loadgen.build()
+    measure.most_fds()
+    found: dict[str, Any] = {}
+    print(HEAD)
+    for scenario in (s for s in SCENARIOS if s.name in args.only):
+        rows: dict[str, list[Row]] = {name: [] for name, _ in names}
+        for _ in range(args.rounds):
+            for name in rows:
+                with ExitStack() as stack:
+                    servers = stack.enter_context(loadgen.servers())
+                    proxy = stack.enter_context(proxies.running(name, servers))
+                    try:
+                        rows[name].append(pair(scenario, proxy, args.seconds))
+                    except (loadgen.LoadError, AssertionError) as error:
+                        print(f"{scenario.name} {name}: {error}", file=sys.stderr)
+        for name, measured in rows.items():
+            if measured:
+                print(text(scenario.name, name, measured), flush=True)
+        found[scenario.name] = rows
+    (loadgen.OUT / "hostile.json").write_text(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
