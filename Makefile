@@ -1,7 +1,7 @@
 # Everything here needs only git, make and python3 (3.11 or newer, with venv).
 #   make run     see it work: three small servers, the proxy in front, on free loopback ports; compiled, if gcc and
 #                Python's headers are there
-#   make test    style, types and every test, JOBS=4 at a time (the tests of a program that is not installed are skipped)
+#   make test    style, types and every test, JOBS=2 at a time (the tests of a program that is not installed are skipped)
 #   make check   style, types and the import rules only; seconds
 #   make compile  compile the hot modules in place (needs gcc and Python's headers): the same, faster
 #   make uncompile  take the compiled form away again
@@ -21,7 +21,7 @@ VENV ?= .venv
 INTERPRETER ?= /usr/bin/python3
 LOCK ?=
 SEEDS ?= 2000
-JOBS ?= 4
+JOBS ?= 2
 MINUTES ?= 60
 bin := $(VENV)/bin
 installed := $(VENV)/.installed

@@ -201,9 +201,7 @@ class Link(Handler):
             return CLIENT_RST
         if self.down.state == RESET:
             return SERVER_TIMEOUT if silent(self.down.error) else SERVER_RST
-        if (
-            self.up.state == BROKEN
-        ):  # an error is told once: a write that got it leaves an end without a reason to the read
+        if self.up.state == BROKEN:  # an error is told once: the read then found an end without a reason
             return SERVER_TIMEOUT if silent(self.up.error) else SERVER_RST
         return CLIENT_RST
 

@@ -225,7 +225,8 @@ def scraped(scene: Scene, port: int) -> dict[str, float]:
 
 def test_metrics_tell_of_checks_flips_replays_and_cuts(stage: Stage) -> None:
     """Each of what happens to a failing server can be counted from outside."""
-    scene = stage(first_byte_timeout="200ms", health={"type": "https", "interval": 3, "timeout": 0.5})
+    # Checks that leave it to the clients to meet the failure first
+    scene = stage(first_byte_timeout="200ms", health={"type": "https", "interval": 20, "timeout": 0.5})
     assert scene.daemon
     admin = free_port()
     scene.daemon.reload({**scene.daemon.config, "admin": {"listen": f"127.0.0.1:{admin}"}})

@@ -419,7 +419,7 @@ def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_cras
     """Ages and idle times go on, a drain by hand stays; a server removed meanwhile drains, so does a whole proxy."""
     with Echo("one") as one, Echo("two") as two, Echo("three") as three:
         config = one_proxy(
-            [{"name": "one", "address": one.address}, {"name": "two", "address": two.address}], drain_timeout="4s"
+            [{"name": "one", "address": one.address}, {"name": "two", "address": two.address}], drain_timeout="5m"
         )
         config["proxies"]["q"] = one_proxy([three])["proxies"]["p"]
         with Service(config) as service:
@@ -437,6 +437,7 @@ def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_cras
                 assert service.status()["proxies"]["p"]["servers"]["one"]["state"] == "draining"
             service.lbproxy("ready", "one")
             config["proxies"]["p"]["servers"].pop()
+            config["proxies"]["p"]["drain_timeout"] = "4s"
             del config["proxies"]["q"]
             service.rewrite(config)
             service.systemctl("restart")
@@ -541,8 +542,8 @@ def test_a_port_of_the_socket_unit_is_open_all_the_time() -> None:
 
 
 def test_a_dynamic_user_will_do(streams: Numbered) -> None:
-    """No account, no capability; and with few descriptors, the limit for those in flight too."""
-    with Service(one_proxy([streams.address]), drop_in="User=\nGroup=\nDynamicUser=yes\nLimitNOFILE=300") as service:
+    """No account, no capability; and with few descriptors, the limit for those in flight too, which is the user's."""
+    with Service(one_proxy([streams.address]), drop_in="User=few\nGroup=\nDynamicUser=yes\nLimitNOFILE=300") as service:
         streams.open(port_of(service), held=60)
         kept(service, streams)
         service.systemctl("restart")
