@@ -49,6 +49,11 @@ class Custody:
         self.marks: Marks | None = None
         """Of the connections that are kept, None when none are."""
 
+    @property
+    def inherited(self) -> int:
+        """How many descriptors are open that belong to connections not taken over yet."""
+        return self._inherited.descriptors()
+
     def prepare(self, limit: int) -> None:
         """Map the marks, for `limit` connections if there are none yet."""
         self.marks = self._inherited.marks

@@ -51,6 +51,11 @@ class Inherited:
     events: int = -1
     """The descriptor of the file with what has happened, -1 for none."""
 
+    def descriptors(self) -> int:
+        """Return how many descriptors its connections have here."""
+        parcels = (*self.rested, *self.kept, *self.holed)
+        return sum([(each.client_fd >= 0) + (each.server_fd >= 0) for each in parcels])
+
 
 def address_of(sock: SocketType) -> Address:
     """Return the address a listening socket is bound to."""

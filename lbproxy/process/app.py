@@ -93,7 +93,7 @@ class App:
         self._known = await self._look_up(server for proxy in config.proxies.values() for server in proxy.servers)
         self._bind(config, patience)
         self._stopped = False
-        self._limit.measure(self._pipes)
+        self._limit.measure(self._pipes, self._custody.inherited)
         for name, settings in config.proxies.items():
             self._proxies.open(name, settings, node_id(config))
         self._custody.prepare(self._limit.limit)

@@ -67,10 +67,13 @@ class ConnectionLimit:
         self._stepped_back: list[Listener] = []
         self._warned_at = -_WARN_EVERY
 
-    def measure(self, pipes: PipePool) -> None:
-        """Allow for what RLIMIT_NOFILE leaves beyond what is open now, with an eighth of it for pipes."""
+    def measure(self, pipes: PipePool, inherited: int = 0) -> None:
+        """Allow for what RLIMIT_NOFILE leaves beyond what is open now, with an eighth of it for pipes.
+
+        `inherited` of what is open are descriptors of connections that are about to be counted in.
+        """
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        used = len(os.listdir("/proc/self/fd"))
+        used = len(os.listdir("/proc/self/fd")) - inherited
         reserve = max(8, min(256, soft // 16))
         free = soft - used - reserve
         pipes.most = max(4, free // _FREE_PER_PIPE)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import resource
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from lbproxy.config.load import loads
 from lbproxy.config.model import Address, Config
 from lbproxy.errors import BindError
 from lbproxy.handover.inherit import Inherited
+from lbproxy.handover.parcel import Parcel
 from lbproxy.net import sockets as socks
 from lbproxy.net.poller import Poller
 from lbproxy.process.app import App
@@ -26,7 +30,7 @@ from tests.support.daemon import Daemon, one_proxy
 from tests.support.need import need
 from tests.support.ports import free_port, free_ports, listening
 from tests.support.servers import Echo
-from tests.support.wait import until
+from tests.support.wait import FACTOR, until
 
 Edit = Callable[[dict[str, Any]], object]
 Serve = Callable[[dict[str, Any]], Daemon]
@@ -473,3 +477,47 @@ def test_what_was_inherited_and_is_not_configured_any_more_is_closed() -> None:
 
     with asyncio.Runner() as runner:
         assert runner.run(run()) == {kept}
+
+
+def test_connections_that_are_taken_over_are_counted_once() -> None:
+    """Twenty, of the 32 that there are descriptors for, leave room for a client, after a restart as before it."""
+    ends: list[socket.socket] = []
+
+    def parcel() -> Parcel:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for _ in range(2):
+                ends.append(socket.create_connection(listener.getsockname()))
+                sock, _ = listener.accept()
+                sock.setblocking(False)
+                near.append(sock.detach())
+        return Parcel(client_fd=near[-2], server_fd=near[-1], proxy="p", server=("m", "127.0.0.1:1"),
+                      peer=("127.0.0.1", 1), born=time.monotonic())  # fmt: skip
+
+    near: list[int] = []
+    port = free_port()
+
+    async def run(echo: Echo, inherited: Inherited) -> bytes:
+        config = loads(f"proxies: {{p: {{listen: '127.0.0.1:{port}', servers: ['127.0.0.1:{echo.port}']}}}}", "x")
+        with closing(Poller(asyncio.get_running_loop())) as poller:
+            app = App(config, poller, inherited)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 40, hard))
+            await app.prepare()
+            await app.serve()
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    return await asyncio.wait_for(reader.readline(), 10 * FACTOR)
+                finally:
+                    writer.close()
+            finally:
+                await app.stop(0)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with Echo("one") as echo, asyncio.Runner() as runner:
+            inherited = Inherited(rested=[parcel() for _ in range(20)])
+            assert runner.run(run(echo, inherited)).startswith(b"one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for end in ends:
+            end.close()
