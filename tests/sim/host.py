@@ -65,9 +65,9 @@ class Host:
         """Take over, listen, and let go on what was taken over."""
         self.poller = Poller(self.loop)
         self.limit = ConnectionLimit(0)
-        self.limit.measure(self.poller.pipes)
         self.proxies = Proxies(Shared(self.poller, self.limit, partial(Monitor, self), self._unkept))
         self.custody = Custody(self.proxies, self.poller, inherited, self.store)
+        self.limit.measure(self.poller.pipes, self.custody.inherited)
         self.custody.prepare(200)
         self.proxies.open(NAME, self.config, "node")
         sessions: Any = self.proxy.sessions

@@ -6,7 +6,6 @@ import logging
 import random
 import sys
 from collections.abc import Callable
-from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,9 +42,8 @@ def install() -> None:
     vars(sockets)["has_data"] = lambda sock: bool(calls.endpoint(sock.fileno()).inbox)
     for module, name in ((poller, "_clock"), (custody, "monotonic")):
         vars(module)[name] = lambda: calls.KERNEL[-1].now
-    seeds = count()
     shim = SimpleNamespace(**vars(random))
-    shim.Random = lambda seed=None: random.Random(next(seeds) if seed is None else seed)
+    shim.Random = lambda seed=None: random.Random(calls.KERNEL[-1].rng.random() if seed is None else seed)
     vars(rebalance)["random"] = shim
 
 

@@ -47,6 +47,11 @@ class SimLoop(AbstractEventLoop):
         """Have the process stand still (SIGSTOP, or a machine without time for it)."""
         self.stopped_until = self.kernel.now + seconds
 
+    @property
+    def stalled(self) -> bool:
+        """Whether the process stands still now."""
+        return self.kernel.now < self.stopped_until
+
     def run_in(self, call: Callable[[], None]) -> None:
         """Run code as this process, at once."""
         before, self.kernel.current = self.kernel.current, self.process
@@ -85,7 +90,7 @@ class SimLoop(AbstractEventLoop):
     def _ring(self, timer: Timer) -> None:
         if timer.cancelled or self._dead:
             return
-        if self.kernel.now < self.stopped_until:
+        if self.stalled:
             self.kernel.at(self.stopped_until, lambda: self._ring(timer))
         else:
             self.run_in(timer.call)
@@ -98,7 +103,7 @@ class SimLoop(AbstractEventLoop):
     def _turn(self) -> None:
         if self._dead:
             return
-        if self.kernel.now < self.stopped_until:
+        if self.stalled:
             self.kernel.at(self.stopped_until, self._turn)
             return
         self._due = False

@@ -58,10 +58,10 @@ class Operations:
         return {"": named, "fail": None, "empty": [], "fewer": named[:1]}[self.answers]
 
     def once(self, what: str, call: Callable[[Host], None]) -> None:
-        """Do something to the process that serves, as soon as one does: between two, nobody is there to ask."""
+        """Do something to the process that serves, as soon as one answers: none does between two, or in a stall."""
         world = self.world
         world.note(what)
-        if world.host.serves:
+        if world.host.serves and not world.host.loop.stalled:
             world.host.run(lambda: call(world.host))
         else:
             world.kernel.later(0.5, lambda: self.once(what, call))

@@ -152,8 +152,8 @@ class World:
         self.clients[number] = clients.Client(self, number, kind, tls)
 
     def _happens(self, event: Event) -> None:
-        if event.what != "server" and not self.host.serves:
-            self.kernel.later(0.5, lambda: self._happens(event))  # one process has ended, the next one not begun
+        if event.what != "server" and (not self.host.serves or self.host.loop.stalled):
+            self.kernel.later(0.5, lambda: self._happens(event))  # one process has ended, or does nothing now
             return
         self.note(event.what)
         self.faults[f"{event.what} {event.how}".strip()] += 1
