@@ -4,7 +4,8 @@
 
 - `world`      the clock, and masters that can do so many handshakes a second
 - `clients`    what runs on a node and has connections: the kubelet and its like
-- `ours`       a node by lbproxy's rules: its own code for choice, health, checks, eviction and rebalancing
+- `checks`     the checks of a node by lbproxy's rules
+- `ours`       a node by lbproxy's rules: its own code for choice, health, eviction and rebalancing
 - `peers`      a node by the rules of nginx, HAProxy and k3s, written from their sources
 - `scenarios`  what happens to the masters
 - `figures`    what is counted, and said of it

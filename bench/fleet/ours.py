@@ -11,15 +11,13 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
+from bench.fleet.checks import Checks
 from bench.fleet.clients import Client
-from bench.fleet.world import DRAINING, HUNG, REFUSING, SILENT, SLOW, Clock, Master
-from lbproxy.balance.checked import CheckResult
-from lbproxy.balance.evidence import ANSWERED, CONNECT_FAILED, HELLO_UNANSWERED
+from bench.fleet.world import HUNG, REFUSING, SILENT, Clock, Master
+from lbproxy.balance.evidence import CONNECT_FAILED, HELLO_UNANSWERED
 from lbproxy.balance.health import Transition
 from lbproxy.balance.pool import Pool
 from lbproxy.balance.server import Lease, Server
-from lbproxy.checks.answer import NotAsked, judge, judge_failure
-from lbproxy.checks.schedule import Schedule
 from lbproxy.config.model import Address, ProxyConfig, ServerConfig
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
@@ -30,7 +28,6 @@ _STAGGER: Final = 0.2
 """Seconds after which a connect without an answer is overtaken (proxy.dial)."""
 _KERNEL: Final = 2.0
 """Seconds after which the kernel has repeated what a client said to a machine that is gone (proxy.vitals)."""
-_SHUTDOWN: Final = b"[-]shutdown failed: reason withheld\nreadyz check failed\n"
 
 
 def settings(masters: int, **more: Any) -> ProxyConfig:
@@ -96,12 +93,12 @@ class Ours:
         sessions: Any = self._sessions
         poller: Any = clock
         self._reaction = Reaction(poller, self.backend, sessions)
-        self._checks: dict[Server, _Checks] = {}
+        self._checks: dict[Server, Checks] = {}
         for group, master in zip(self.pool.groups, masters, strict=True):
             self.pool.resolved(group, [(2, (str(group.settings.address.host), 6443))], clock.now)
             server = group.members[0]
             self._masters[server] = master
-            self._checks[server] = _Checks(clock, self.backend, server, master, name)
+            self._checks[server] = Checks(clock, self.backend, server, master, name)
         rebalancer = Rebalancer(self.backend, self._sessions.quiet, lambda: True, Random(name))
         clock.at(rebalancer, clock.now)
 
@@ -109,7 +106,7 @@ class Ours:
         self._reaction.changed(server, transition)
 
     def _hurry(self, server: Server) -> None:
-        self._checks[server].hurry()
+        self._checks[server].hurry(fresh=server.health.doubted and not server.late)
 
     def connect(self, client: Client) -> None:
         """Find a master for `client`."""
@@ -175,7 +172,7 @@ class _Dial:
     def _wait(self, session: Session, master: Master) -> None:
         seconds = master.handshake()
         if seconds != NEVER:
-            self._node._clock.call(seconds, partial(self._answered, session, master))
+            self._node._clock.call(seconds, partial(self._answered, session, master, self._node._clock.now))
         patience = self._node.backend.settings.first_byte_timeout
         if seconds > patience:
             self._node._clock.call(patience, partial(self._unanswered, session))
@@ -192,9 +189,10 @@ class _Dial:
         if self._client.attempt == self._attempt:
             node = self._node
             node.backend.saw(session.lease.server, HELLO_UNANSWERED, "silent", node._clock.now, "silent")
-            self.go_on()
+            if not node.pool.only_late_left(node._clock.now, self._tried):
+                self.go_on()
 
-    def _answered(self, session: Session, master: Master) -> None:
+    def _answered(self, session: Session, master: Master, began: float) -> None:
         node, client = self._node, self._client
         if client.attempt != self._attempt or master.state in (REFUSING, SILENT, HUNG):
             return
@@ -205,76 +203,5 @@ class _Dial:
         session.linked = True
         server = session.lease.server
         server.counts.connections_total += 1
-        if server.health.doubted:
-            node.backend.saw(server, ANSWERED, "", node._clock.now)
+        node.backend.answered(server, began, node._clock.now)
         client.linked(master)
-
-
-class _Checks:
-    """The checks of one server by one node."""
-
-    def __init__(self, clock: Clock, backend: Backend, server: Server, master: Master, node: str) -> None:
-        health = backend.settings.health
-        assert health is not None
-        self._timeout = health.timeout
-        self._clock = clock
-        self._backend = backend
-        self._server = server
-        self._master = master
-        self._schedule = Schedule(health.interval, f"{node} {server.label}")
-        self._earliest = clock.now
-        self._hurried = False
-        self._number = 0
-        self._asking = False
-        self._plan(clock.now + self._schedule.first())
-
-    def _plan(self, when: float) -> None:
-        self._number += 1
-        self._clock.call(when - self._clock.now, partial(self._ask, self._number))
-
-    def hurry(self) -> None:
-        """Ask as soon as may be."""
-        if not self._hurried:
-            self._hurried = True
-            if not self._asking:
-                self._plan(max(self._earliest, self._clock.now))
-
-    def _ask(self, number: int) -> None:
-        if number != self._number:
-            return
-        self._asking = True
-        start = self._clock.now
-        fresh = self._schedule.fresh() or self._hurried
-        self._hurried = False
-        took, result = self._answer(fresh)
-        self._clock.call(took, partial(self._observe, start, result))
-
-    def _answer(self, fresh: bool) -> tuple[float, CheckResult]:
-        """Return how many seconds the answer takes, and what it is."""
-        master = self._master
-        if master.state not in (REFUSING, SILENT):
-            master.checks[int(self._clock.now)] += 1
-        if master.state == REFUSING:
-            return 0.0, _checked(
-                judge_failure(ConnectionRefusedError(111, "Connection refused"), "connect", self._timeout)
-            )
-        if master.state in (SILENT, HUNG):
-            stage = "connect" if master.state == SILENT else "TLS handshake"
-            return self._timeout, _checked(judge_failure(TimeoutError(), stage, self._timeout))
-        if fresh and master.handshake(check=True) > self._timeout:
-            return self._timeout, _checked(judge_failure(TimeoutError(), "TLS handshake", self._timeout))
-        if master.state == SLOW:
-            return self._timeout, _checked(judge_failure(TimeoutError(), "HTTP", self._timeout, alive=True))
-        return 0.001, judge(500, _SHUTDOWN) if master.state == DRAINING else judge(200, b"ok")
-
-    def _observe(self, start: float, result: CheckResult) -> None:
-        self._asking = False
-        self._backend.observe(self._server, result, self._clock.now)
-        self._earliest = start + self._schedule.least
-        due = start + self._schedule.next(self._schedule.pace(self._server))
-        self._plan(max(self._earliest if self._hurried else due, self._clock.now))
-
-
-def _checked(result: CheckResult | NotAsked) -> CheckResult:
-    assert isinstance(result, CheckResult)
-    return result

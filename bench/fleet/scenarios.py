@@ -23,11 +23,11 @@ class Fleet:
 
     def __init__(
         self, rules: str, nodes: int, *, masters: int = 3, clients: tuple[int, int] = (2, 6), rate: float = 1000.0,
-        boot: float = 60.0, seed: int = 1, **more: Any,
+        one_queue: bool = False, boot: float = 60.0, seed: int = 1, **more: Any,
     ) -> None:  # fmt: skip
         """`boot` is over how many seconds the nodes come up, `rate` handshakes a second of each master."""
         self.clock = Clock()
-        self.masters = [Master(self.clock, f"m{n + 1}", rate) for n in range(masters)]
+        self.masters = [Master(self.clock, f"m{n + 1}", rate, one_queue) for n in range(masters)]
         self.clients: list[Client] = []
         self.nodes: list[Node] = []
         self.waits: list[float] = []

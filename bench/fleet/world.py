@@ -61,9 +61,13 @@ SLOW: Final = "slow"
 
 
 class Master:
-    """An API server that can do `rate` handshakes a second; who comes faster waits his turn."""
+    """An API server that can do `rate` handshakes a second; who comes faster waits his turn.
 
-    def __init__(self, clock: Clock, name: str, rate: float) -> None:
+    What nobody waits for any more is done all the same: the server finds that out when it writes. With `one_queue`
+    requests over connections that are there wait behind the handshakes, as where the processors are what is short.
+    """
+
+    def __init__(self, clock: Clock, name: str, rate: float, one_queue: bool = False) -> None:
         self.name = name
         self.state = UP
         self.clients: set[Client] = set()
@@ -73,6 +77,7 @@ class Master:
         self.check_handshakes: Counter[int] = Counter()
         self._clock = clock
         self._rate = rate
+        self._one_queue = one_queue
         self._free_at = 0.0
 
     def handshake(self, check: bool = False) -> float:
@@ -83,6 +88,12 @@ class Master:
             return NEVER
         self._free_at = max(self._free_at, now) + 1 / self._rate
         return self._free_at - now
+
+    def answer(self) -> float:
+        """Return the seconds until it answers over a connection that is there, NEVER if it never will."""
+        if self.state == HUNG:
+            return NEVER
+        return 0.001 + (max(0.0, self._free_at - self._clock.now) if self._one_queue else 0.0)
 
     def turn(self, state: str) -> None:
         """Be in another state; a process that goes takes its connections along."""

@@ -21,6 +21,9 @@ how is for the table to say.
                   master that is back says ready before it is (etcd finds its leader, caches fill), and checks that come
                   a second apart would all fall into that time
 
+Late is not gone where all are: who has not answered in time while nobody else did either (`all_late`) is sick at worst.
+A queue before the masters is no reason to take connections off one of them.
+
 One check is enough that says down while the kernel, too, has heard nothing from there (`silent`): they are two
 witnesses who know nothing of each other.
 
@@ -37,6 +40,13 @@ from lbproxy.balance.state import SEVERITY, State
 FLAP_WINDOW: Final = 300.0
 """Seconds between two falls that make the second one flapping."""
 FLAP_LIMIT: Final = 8
+
+_MEANWHILE: Final = 1.0
+"""Seconds: who has answered so shortly before is not asked again to know that he does."""
+_ALL_ASKED: Final = 2.2
+"""Intervals within which each server is asked, also where it is idle (`checks.schedule`)."""
+LATE: Final = "timeout"
+"""The kind of a check whose answer has not come in time."""
 
 SILENT_FOR: Final = 10.0
 """Seconds for which what the kernel has heard, or rather not heard, is news."""
@@ -135,12 +145,33 @@ class Checked:
         """
         return self.state is _UNCHECKED or (self._count > 0 and self._candidate.state is not _UP)
 
+    def compared_since(self, now: float) -> float:
+        """Return since when another server must have answered for a late answer at `now` to be this one's fault.
+
+        The first that is late has the others asked, too, and the last one of those that count looks at what came of
+        that. Where nothing is counted, it is the time in which they have been asked anyway.
+        """
+        if self._count:
+            return self._began - _MEANWHILE
+        return now - (_MEANWHILE if self.state in (_UP, _UNCHECKED) and self.fall > 1 else _ALL_ASKED * self.interval)
+
+    @property
+    def rising(self) -> bool:
+        """Whether it is not up, and the last check said that it is."""
+        return self._count > 0 and self._candidate.state is _UP
+
     def silent(self, now: float) -> None:
         """Take in that the kernel has had no acknowledgement from there for a while, on connections that should."""
         self._silent_at = now
 
-    def observe(self, result: CheckResult, now: float) -> bool:
-        """Take in one check, answered at `now` (seconds); returns whether the state in force has changed."""
+    def observe(self, result: CheckResult, now: float, all_late: bool = False) -> bool:
+        """Take in one check, answered at `now` (seconds); returns whether the state in force has changed.
+
+        `all_late` says that its answer was late and that no other server has answered meanwhile.
+        """
+        gone = now - self._silent_at < SILENT_FOR
+        if all_late and self.state is _SICK and not gone:
+            result = _mild(result)
         how = TABLE[self.state][result.state]
         if result.state is _UP:
             self.sure = result.sure
@@ -155,10 +186,11 @@ class Checked:
         if not self._count or SEVERITY[result.state] <= SEVERITY[self._candidate.state]:
             self._candidate = result
         self._count += 1
-        if how in (WORSENS, DIFFERS) and result.state is _DOWN and now - self._silent_at < SILENT_FOR:
+        if how in (WORSENS, DIFFERS) and result.state is _DOWN and gone:
             self._settle(result, now)
         elif self._enough(how, now):
-            self._settle(self._candidate, now)
+            milder = all_late and self._candidate.state is _DOWN and self._candidate.kind == LATE
+            self._settle(_mild(self._candidate) if milder else self._candidate, now)
         else:
             return False
         return True
@@ -189,3 +221,7 @@ class Checked:
             flapping = now - self._fell_at < FLAP_WINDOW
             self._patience = min(self._patience * 2, FLAP_LIMIT) if flapping else 1
             self._fell_at = now
+
+
+def _mild(late: CheckResult) -> CheckResult:
+    return late._replace(state=_SICK, reason=f"{late.reason}, nor from another server")

@@ -84,6 +84,9 @@ TABLE: Final = (
 ANOTHER: Final = (CLOSED_AT_ONCE, HELLO_REFUSED, HELLO_UNANSWERED)
 """What lets another server be asked: nothing has been said that may not be said again, and this one will not answer."""
 
+KEPT_WAITING: Final = (HELLO_UNANSWERED, HELLO_GIVEN_UP)
+"""What says that the server is late, and no more: it has neither refused nor broken off anything."""
+
 
 def weigh(seen: int, why: str, vouched: bool) -> TrafficResult | None:
     """Return what a connection has shown, None if nothing.

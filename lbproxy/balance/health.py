@@ -87,12 +87,15 @@ class Health:
         """Whether traffic has failed lately: only then is a success worth observing."""
         return self.suspicion.standing != TRUSTED
 
-    def observe(self, seen: CheckResult | TrafficResult, now: float) -> Transition | None:
-        """Take in what a check or a connection has shown at `now` (seconds); returns the transition if it makes one."""
+    def observe(self, seen: CheckResult | TrafficResult, now: float, all_late: bool = False) -> Transition | None:
+        """Take in what a check or a connection has shown at `now` (seconds); returns the transition if it makes one.
+
+        `all_late` says of a check that no other server has answered meanwhile.
+        """
         if isinstance(seen, TrafficResult):
             self.suspicion.observe(seen, now)
             return self._settle("a connection to it worked", now)
-        changed = self.checked.observe(seen, now)
+        changed = self.checked.observe(seen, now, all_late)
         if seen.state is State.UP:
             if changed and self.checked.recovered_at == now:
                 self.suspicion.explained()

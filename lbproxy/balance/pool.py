@@ -45,6 +45,8 @@ NEVER: Final = 8
 
 _USABLE: Final = SEVERITY[State.UNCHECKED]
 """The severity up to which a server is to be sent new connections."""
+_JUST_NOW: Final = 10.0
+"""Seconds: as long as a client of Kubernetes waits for a handshake."""
 _TIERS: Final = {State.SICK: SICK, State.DRAINING: DRAINING, State.DOWN: DOWN}
 
 
@@ -208,6 +210,19 @@ class Pool:
             return ALIVE
         since = now - server.recovered_at
         return SLOWLY if 0.0 <= since < self._slow_start and self._rng.random() > since / self._slow_start else PRIMARY
+
+    def only_late_left(self, now: float, tried: Collection[Server]) -> bool:
+        """Whether all that could be picked but those in `tried` were late just now: nobody is served sooner there."""
+        left = [server for server in self.servers if server not in tried and (server.late or server.usable())]
+        return bool(left) and all(server.late and now - server.late_at < _JUST_NOW for server in left)
+
+    def all_late(self, server: Server, since: float) -> bool:
+        """Whether there are others that could be asked, and none has answered since: then late is not this one's fault.
+
+        Who refuses, or says by himself how he is, is none to be compared with.
+        """
+        others = [other for other in self.servers if other is not server and (other.late or other.usable())]
+        return bool(others) and all(other.answered_at < since for other in others)
 
     def others_up(self, server: Server) -> bool:
         """Whether a server other than this one is up, to take over what is moved off it."""

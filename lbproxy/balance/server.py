@@ -23,6 +23,7 @@ class Server(Counted):
 
     __slots__ = (
         "_settings",
+        "answered_at",
         "backup",
         "certificate_expires",
         "circular",
@@ -31,6 +32,9 @@ class Server(Counted):
         "drained_at",
         "endpoint",
         "health",
+        "late",
+        "late_at",
+        "like_all",
         "manual",
         "max_conns",
         "named_at",
@@ -61,6 +65,14 @@ class Server(Counted):
         self.health = Health(rules or Rules(), now)
         self.certificate_expires = 0.0
         """Unix time at which the certificate that it shows to checks is no longer valid; 0 if none was seen."""
+        self.late = False
+        """Whether the last that was seen of it, by a check or a client, is that an answer has not come in time."""
+        self.late_at = -float("inf")
+        """When that was last seen."""
+        self.like_all = False
+        """Whether it is late and no other server was heard to answer meanwhile."""
+        self.answered_at = -float("inf")
+        """When the last of those that it has answered was asked."""
         self.manual = False
         """Drained by the operator."""
         self.drained_at = 0.0
@@ -121,6 +133,17 @@ class Server(Counted):
     def limit(self) -> int:
         """Return how many connections it may have, 0 for any number: what the other addresses of its name leave."""
         return self.carried() + self.max_conns - self.counts.carried() if self.max_conns else 0
+
+    def failed(self, late: bool, now: float) -> None:
+        """Take in that it has failed a check or a client, by being `late` or otherwise."""
+        self.late = late
+        self.late_at = now if late else self.late_at
+        self.like_all = self.like_all and late
+
+    def answered(self, asked_at: float) -> None:
+        """Take in that it has answered a check or a client that spoke at `asked_at`."""
+        self.late = self.like_all = False
+        self.answered_at = max(self.answered_at, asked_at)
 
     def usable(self) -> bool:
         """Whether it is one to send new connections to."""

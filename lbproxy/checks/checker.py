@@ -23,7 +23,7 @@ class Checker:
     """Knows when to ask one server, for as long as `run` runs; what is asked is the probe's to know.
 
     `endpoint` is where it is asked. `observe` is called with each result and how many seconds it took, and returns at
-    which pace of `schedule` the next check should come.
+    which pace of `schedule` the next check should come. `decides` says whether the next one may change the state.
     """
 
     def __init__(
@@ -32,16 +32,20 @@ class Checker:
         probe: Probe,
         endpoint: Endpoint,
         observe: Callable[[CheckResult, float], int],
+        decides: Callable[[], bool] = lambda: True,
     ) -> None:
         self._schedule = schedule
         self._probe = probe
         self._endpoint = endpoint
         self._observe = observe
+        self._decides = decides
+        self._fresh = False
         self._hurried = asyncio.Event()
         self._warning = WarnOnce()
 
-    def hurry(self) -> None:
-        """Ask as soon as may be, over a new connection: traffic has just failed."""
+    def hurry(self, fresh: bool = True) -> None:
+        """Ask as soon as may be; over a new connection, if it is a `fresh` one that has just failed."""
+        self._fresh = self._fresh or fresh
         self._hurried.set()
 
     async def run(self) -> None:
@@ -54,7 +58,8 @@ class Checker:
         try:
             while True:
                 await self._sleep(earliest, due)
-                fresh = schedule.fresh() or self._hurried.is_set()
+                fresh = schedule.fresh() or self._fresh
+                self._fresh = False
                 self._hurried.clear()
                 start = loop.time()
                 result = await self._ask(fresh)
@@ -77,7 +82,7 @@ class Checker:
 
     async def _ask(self, fresh: bool) -> CheckResult | None:
         """Return the result, None if it could not be asked."""
-        answer = await self._probe.ask(self._endpoint, fresh)
+        answer = await self._probe.ask(self._endpoint, fresh, self._decides())
         if not isinstance(answer, NotAsked):
             self._warning.over()
             return answer

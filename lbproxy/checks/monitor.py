@@ -128,7 +128,8 @@ class Monitor:
             # Made here, to be tried again: a certificate that was there once may be missing at a restart.
             probe = Probe(health, str(server.settings.address), self._backend.check_preface)
             schedule = Schedule(health.interval, f"{self._backend.pool.node_id} {server.label}")
-            checker = Checker(schedule, probe, endpoint, partial(self._observe, server, probe, schedule))
+            observe = partial(self._observe, server, probe, schedule)
+            checker = Checker(schedule, probe, endpoint, observe, partial(schedule.decides, server))
             self._checkers[server] = checker
             await checker.run()
 
@@ -144,7 +145,7 @@ class Monitor:
         now = monotonic()
         server.counts.checked(result.kind, now, took)
         server.certificate_expires = probe.certificate_expires
-        self._backend.observe(server, result, now)
+        self._backend.observe(server, result, now, took)
         return schedule.pace(server)
 
     def hurry(self, server: Server) -> None:
@@ -152,7 +153,8 @@ class Monitor:
         if self._resolver is not None:
             self._resolver.hurry()
         if server in self._checkers:
-            self._checkers[server].hurry()
+            # One that is late is asked over the connection that is there: a new one would make it later.
+            self._checkers[server].hurry(fresh=server.health.doubted and not server.late)
 
     def stop(self) -> None:
         """Look after it no longer."""

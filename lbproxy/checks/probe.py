@@ -4,6 +4,11 @@ HTTP goes over a kept connection. When half of the time is over without an answe
 TLS included: so a server that is late is told from one that is gone, in the same time. The kernel of a stopped process
 still accepts connections, but nobody there does TLS.
 
+A new connection costs a server far more than an answer, and one that is late is made later by it. So none is made where
+the question decides nothing yet, and a handshake that is not done in time is gone on with by the next question. Where
+the question decides nothing: then the kept one is kept, and its answer waited for before it is asked again. Before
+a new one is made in the usual course of things, the kept one has to answer: that it is late then says sick at worst.
+
 An apiserver logs every connection that ends within the handshake (kubernetes #70411), so a question ends politely: a
 `tls` one with close_notify, an HTTP connection is kept, and a `tcp` one is reset before its handshake's last ACK has
 left, so that the server never gets to see it.
@@ -13,12 +18,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import field
+from time import monotonic
 from typing import Final
 
 import h11
 
 from lbproxy import __version__
-from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.checked import NEVER, CheckResult
 from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.answer import NotAsked, judge, judge_failure, printable
@@ -28,6 +34,8 @@ from lbproxy.checks.stream import Stream
 from lbproxy.config.model import HealthConfig
 from lbproxy.record import dataclass
 
+_WAITED: Final = 10.0
+"""Seconds for which an answer is waited for by one question after another."""
 _LONGEST_ANSWER: Final = 65536
 """Bytes read of an answer; whatever its end may be, the status has come before."""
 
@@ -39,10 +47,28 @@ class _Kept:
     endpoint: Endpoint
     stream: Stream
     http: h11.Connection
+    asked_at: float = NEVER
+    """When the question was sent whose answer has not come; NEVER with none open."""
     received: int = 0
     """Bytes."""
     status: int = 0
     body: bytearray = field(default_factory=bytearray)
+
+    stale: bool = False
+    """Whether the answer that is to come is that to an earlier question."""
+
+    def given_up(self) -> bool:
+        """Whether the answer has been waited for long enough: what is there to carry it may be gone."""
+        return monotonic() - self.asked_at > _WAITED
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A connection whose handshake is not done yet."""
+
+    endpoint: Endpoint
+    stream: Stream
+    at: float
 
 
 class Probe:
@@ -66,41 +92,53 @@ class Probe:
             self._generation = self._secure.generation
         self._stage = ""
         self._alive = False
-        """Whether a new connection has been made for the question at hand, TLS included."""
+        """Whether it lives, as the question at hand has shown: a new connection was made, or the kept one answered."""
+        self._spared = False
+        """Whether the kept connection outlives that the question at hand has no answer in time."""
         self._stream: Stream | None = None
         self._kept: _Kept | None = None
+        self._begun: _Begun | None = None
 
-    async def ask(self, endpoint: Endpoint, fresh: bool = False) -> CheckResult | NotAsked:
+    async def ask(self, endpoint: Endpoint, fresh: bool = False, decides: bool = True) -> CheckResult | NotAsked:
         """Ask the server at `endpoint` (address family, socket address), within `health.timeout` seconds.
 
-        HTTP goes over the connection of the last question if it still stands, unless `fresh`.
+        HTTP goes over the connection of the last question if it still stands, and when `fresh` over a new one after
+        that. With `decides` False nothing follows yet from an answer that is late.
         """
         if self._secure is not None:
             await self._secure.renew()
             if self._generation != self._secure.generation:
                 self._generation = self._secure.generation
                 self.close()
-        self._alive = False
+        self._alive = self._spared = False
         try:
             async with asyncio.timeout(self._health.timeout):
-                return await self._question(endpoint, fresh)
+                return await self._question(endpoint, fresh, decides)
         except OSError as error:
-            self.close()
+            if not (self._spared and isinstance(error, TimeoutError)):
+                self._let_go()
+            elif self._kept is not None:
+                self._kept.stale = self._kept.asked_at < NEVER
             return judge_failure(error, self._stage, self._health.timeout, self._alive)
         except h11.RemoteProtocolError as error:
-            self.close()
+            self._let_go()
             return CheckResult(State.DOWN, f"no HTTP answer: {printable(str(error))}", "protocol")
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        """Close what connections there are."""
+        self._let_go()
+        self._abandon()
+
+    def _let_go(self) -> None:
         """Close the connection of the last question."""
         if self._stream is not None:
             self._stream.close()
         self._stream = self._kept = None
 
-    async def _question(self, endpoint: Endpoint, fresh: bool) -> CheckResult:
+    async def _question(self, endpoint: Endpoint, fresh: bool, decides: bool) -> CheckResult:
         match self._health.type:
             case "tcp":
                 stream = await self._open(endpoint, silent=True)
@@ -111,26 +149,69 @@ class Probe:
                 stream.leave()
                 return CheckResult(State.UP, "TLS handshake done", "ok")
             case "http" | "https":
-                return await self._ask_http(endpoint, fresh)
+                return await self._ask_http(endpoint, fresh, decides)
 
-    async def _ask_http(self, endpoint: Endpoint, fresh: bool) -> CheckResult:
+    async def _ask_http(self, endpoint: Endpoint, fresh: bool, decides: bool) -> CheckResult:
         kept = self._kept
-        if kept is not None and not fresh and kept.endpoint == endpoint:
+        if kept is not None and kept.endpoint == endpoint and not kept.given_up():
             try:
-                return await self._get(kept)
+                answer = await self._get(kept, decides)
+                if not fresh:
+                    return answer
+                self._alive = self._spared = True
             except OSError as error:
                 # Closed by the server while it was kept, which any server may do at any time.
                 if kept.received or self._alive or isinstance(error, TimeoutError):
                     raise
         stream = await self._open(endpoint)
+        self._spared = False
         self._kept = kept = _Kept(endpoint, stream, h11.Connection(h11.CLIENT))
         await self._send(kept)
         return await self._receive(kept)
 
     async def _open(self, endpoint: Endpoint, silent: bool = False) -> Stream:
-        self.close()
-        self._stream = stream = await self._connect(endpoint, silent)
+        if self._secure is None:
+            stream = await self._connect(endpoint, silent)
+        else:
+            stream = await self._shake_hands(endpoint, self._secure)
+        self._let_go()
+        self._stream = stream
         return stream
+
+    async def _shake_hands(self, endpoint: Endpoint, secure: Secure) -> Stream:
+        """Return a new connection over TLS, be it one that an earlier question has begun."""
+        begun = self._begun
+        if begun is not None and (begun.endpoint != endpoint or monotonic() - begun.at > _WAITED):
+            self._abandon()
+        elif begun is not None:
+            try:
+                return await self._finish(begun, secure)
+            except OSError:
+                pass  # it has ended meanwhile: what is there now is what the question is about
+        self._stage = "connect"
+        stream = await Stream.connect(endpoint)
+        self._begun = begun = _Begun(endpoint, stream, monotonic())
+        if self._preface:
+            await stream.write(self._preface)
+        return await self._finish(begun, secure)
+
+    async def _finish(self, begun: _Begun, secure: Secure) -> Stream:
+        self._stage = "TLS handshake"
+        try:
+            await begun.stream.shake_hands(secure.context, self._name)
+        except OSError:
+            self._abandon()
+            raise
+        self._begun = None
+        self._alive = True
+        self.certificate_expires = expiry(begun.stream.certificate())
+        return begun.stream
+
+    def _abandon(self) -> None:
+        """Close what has been begun."""
+        if self._begun is not None:
+            self._begun.stream.close()
+            self._begun = None
 
     async def _connect(self, endpoint: Endpoint, silent: bool = False) -> Stream:
         self._stage = "connect"
@@ -148,22 +229,38 @@ class Probe:
         self._alive = True
         return stream
 
-    async def _get(self, kept: _Kept) -> CheckResult:
+    async def _get(self, kept: _Kept, decides: bool) -> CheckResult:
         """Ask over a kept connection; if it is long in coming, see whether the server takes new ones."""
-        await self._send(kept)
+        if not decides:
+            self._spared = True
+            return await self._answer(kept)
         try:
             async with asyncio.timeout(self._health.timeout / 2):
-                return await self._receive(kept)
+                return await self._answer(kept)
         except TimeoutError:
             beside = await self._connect(kept.endpoint, silent=self._secure is None)
             beside.leave()
             try:
-                return await self._receive(kept)
+                return await self._answer(kept)
             finally:
                 beside.close()
 
+    async def _answer(self, kept: _Kept) -> CheckResult:
+        """Return what the answer means that comes over a kept connection; may be left and called again."""
+        self._stage = "HTTP"
+        if kept.stale:
+            await self._receive(kept)
+            kept.stale, kept.received = False, 0
+            if self._kept is not kept:
+                raise ConnectionAbortedError("closed behind a late answer")
+            self._alive = True
+        if kept.asked_at == NEVER:
+            await self._send(kept)
+        return await self._receive(kept)
+
     async def _send(self, kept: _Kept) -> None:
         self._stage = "HTTP"
+        kept.asked_at = monotonic()
         kept.received, kept.status, kept.body = 0, 0, bytearray()
         http = kept.http
         headers = [("Host", self.host), ("User-Agent", f"lbproxy/{__version__}"), ("Accept", "*/*"),
@@ -189,10 +286,11 @@ class Probe:
                 kept.body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 break
+        kept.asked_at = NEVER
         if not kept.status:
             raise ConnectionAbortedError("no end of what is not an answer")
         if http.our_state is h11.DONE and http.their_state is h11.DONE and http.trailing_data == (b"", False):
             http.start_next_cycle()
         else:
-            self.close()
+            self._let_go()
         return judge(kept.status, bytes(kept.body))

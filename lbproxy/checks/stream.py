@@ -54,10 +54,11 @@ class Stream:
         return stream
 
     async def shake_hands(self, context: ssl.SSLContext, name: str) -> None:
-        """Go over to TLS with the server called `name`."""
-        # In bytes, since text is put through the codec for international names, a megabyte of tables that no name needs
-        self._tls = tls = context.wrap_bio(self._in, self._out, server_hostname=name.encode("ascii"))
-        await self._step(tls.do_handshake)
+        """Go over to TLS with the server called `name`; may be left and called again."""
+        if self._tls is None:
+            # In bytes: text is put through the codec for international names, a megabyte of tables that no name needs
+            self._tls = context.wrap_bio(self._in, self._out, server_hostname=name.encode("ascii"))
+        await self._step(self._tls.do_handshake)
 
     def certificate(self) -> bytes:
         """Return the certificate that the server has shown, in DER; nothing without TLS."""

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from lbproxy.balance.checked import CheckResult
-from lbproxy.balance.evidence import ANSWERED, weigh
+from lbproxy.balance.checked import LATE, CheckResult
+from lbproxy.balance.evidence import ANSWERED, KEPT_WAITING, weigh
 from lbproxy.balance.group import Group
 from lbproxy.balance.health import Told, Transition
 from lbproxy.balance.pool import Pool
@@ -89,9 +89,12 @@ class Backend:
         self.first_byte_timeout = settings.first_byte_timeout
         self.max_connections = settings.max_connections
 
-    def observe(self, server: Server, seen: CheckResult | TrafficResult, now: float) -> None:
-        """Take in what a check or a connection has shown of `server`."""
-        self._pass_on(server, server.health.observe(seen, now))
+    def observe(self, server: Server, seen: CheckResult | TrafficResult, now: float, took: float = 0.0) -> None:
+        """Take in what a check (which `took` so many seconds) or a connection has shown of `server`."""
+        if isinstance(seen, CheckResult):
+            self._pass_on(server, server.health.observe(seen, now, self._compared(server, seen, now, took)))
+        else:
+            self._pass_on(server, server.health.observe(seen, now))
         self._sign(server, seen)
         if isinstance(seen, TrafficResult) and seen.failure:
             self._hurry(server)
@@ -115,6 +118,30 @@ class Backend:
     def _sign(self, server: Server, seen: Sign) -> None:
         if self.on_sign is not None:
             self.on_sign(server, seen)
+
+    def _compared(self, server: Server, seen: CheckResult, now: float, took: float) -> bool:
+        """Return whether a check was late where all are; has those asked soon who help to tell that.
+
+        Who has been found to be late like all stays that until he answers: the others may just be served sooner.
+        """
+        checked = server.health.checked
+        asked: list[Server] = []
+        if seen.kind == LATE:
+            server.failed(late=True, now=now)
+            if not server.like_all or checked.state is not State.SICK:
+                server.like_all = self.pool.all_late(server, checked.compared_since(now))
+            if server.like_all:
+                asked = [other for other in self.pool.servers if other.usable() and not other.late]
+        elif seen.state is State.UP:
+            server.answered(now - took)
+            asked = [other for other in self.pool.servers if other.like_all and other.health.checked.unsettled]
+            for other in asked:
+                other.like_all = False
+        else:
+            server.failed(late=False, now=now)
+        for other in asked:
+            self._hurry(other)
+        return server.like_all
 
     def _moved(self, came: list[Server], gone: list[Server]) -> None:
         if came or gone:
@@ -160,6 +187,9 @@ class Backend:
         if not server.health.suspicion.proved:
             server.health.suspicion.proved = True
             self._sign(server, PROVED)
+        if server.late:
+            server.answered(min(spoke_at, now))
+            self._hurry(server)  # whose checks have become rare
         if spoke_at <= now:
             server.counts.first_byte_seconds.add(now - spoke_at)
         if server.health.doubted:
@@ -171,6 +201,8 @@ class Backend:
         if result is not None:
             if kind:
                 server.counts.failed(kind)
+            if result.failure:
+                server.failed(late=seen in KEPT_WAITING, now=now)
             self.observe(server, result, now)
 
     def silent(self, server: Server, now: float) -> None:
@@ -192,6 +224,9 @@ class Backend:
             checked = server.health.checked
             server.recovered_at = checked.since if server.unproved else checked.recovered_at
             server.unproved = False
+            for other in self.pool.servers:
+                if other.like_all:
+                    self._hurry(other)  # what has made all of them late may be over
         try:
             self.on_transition(server, transition)
         except Exception:

@@ -80,7 +80,9 @@ class Reaction:
             log.warning("%s: cut %d connections to %s", self._backend.name, count, server.label)
 
     def _eviction(self, server: Server, reason: str, state: State, spread: float = 0.0, grace: float = 0.0) -> Eviction:
-        may = partial(self._backend.pool.others_up, server)
+        def may() -> bool:
+            return self._backend.pool.others_up(server) and not server.health.checked.rising
+
         return Eviction(reason, partial(self._sessions.of, server), self._still(server, state), may, spread, grace)
 
     def _drain(self, server: Server, still: Callable[[], bool]) -> None:

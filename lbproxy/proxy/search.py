@@ -146,7 +146,10 @@ class Search(FirstByte, Dialler):
                 return NEVER
             self._blame(HELLO_UNANSWERED, "first_byte_timeout", f"no first byte within {timeout:g}s")
             seeker.phase = TABLE[seeker.phase | SILENT]
-            self._redial()
+            if seeker.backend.pool.only_late_left(now, self._tried):
+                seeker.phase = TABLE[seeker.phase | NO_OTHER]
+            else:
+                self._redial()
             return now
         ends = seeker.born + (seeker.backend.settings.idle_timeout or NEVER)
         if now >= ends:

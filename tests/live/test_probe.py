@@ -474,6 +474,131 @@ def test_certificates_that_change_on_disk_are_read_again(
         run(main)
 
 
+def test_a_late_answer_that_decides_nothing_costs_the_server_no_new_connection(certs: Certs) -> None:
+    """It is waited for, and the server asked again when it has come: a handshake is what makes late servers later."""
+    late = threading.Event()
+    with Api(tls=certs.server_context()) as server:
+
+        async def behave(writer: asyncio.StreamWriter) -> None:
+            while late.is_set() and not writer.is_closing():
+                await asyncio.sleep(0.02)
+            writer.write(READY)
+
+        async def main() -> None:
+            server.behave = behave
+            with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
+                up = CheckResult(State.UP, "200: ready", "ok")
+                assert await probe.ask(endpoint(server.port)) == up
+                late.set()
+                for _ in range(3):
+                    got = await probe.ask(endpoint(server.port), decides=False)
+                    assert got == CheckResult(State.DOWN, f"no answer within {QUICK:g}s (HTTP)", "timeout")
+                late.clear()
+                assert await probe.ask(endpoint(server.port), decides=False) == up
+
+        run(main)
+        assert server.accepted == 1
+        assert len(server.requests) == 3, "the late answer was heard, and is not the answer to the question after it"
+
+
+def test_a_server_is_sick_at_worst_where_only_a_new_connection_is_late(certs: Certs) -> None:
+    """A queue of handshakes: what is open there works, and is asked first."""
+    with Api(tls=certs.server_context()) as server:
+        held: list[asyncio.StreamWriter] = []
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writer.write(data)
+            writer.close()
+
+        async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            held.append(writer)
+            if len(held) == 1:
+                near, far = await asyncio.open_connection("127.0.0.1", server.port)
+                await asyncio.gather(pump(reader, far), pump(near, writer))
+
+        async def main() -> None:
+            front = await asyncio.start_server(door, "127.0.0.1", 0)
+            where = endpoint(front.sockets[0].getsockname()[1])
+            with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
+                up = CheckResult(State.UP, "200: ready", "ok")
+                assert await probe.ask(where) == up
+                why = f"no answer within {QUICK:g}s (TLS handshake)"
+                assert await probe.ask(where, fresh=True) == CheckResult(State.SICK, why, "timeout")
+                assert await probe.ask(where) == up
+            for writer in held:
+                writer.close()
+            front.close()
+            await front.wait_closed()
+
+        run(main)
+        assert (len(held), server.accepted) == (2, 1)
+
+
+def test_a_handshake_that_is_late_is_gone_on_with_and_not_begun_anew(certs: Certs) -> None:
+    """Of a hundred that wait in a queue each would otherwise be followed by another one every two seconds."""
+    opened = asyncio.Event()
+    with Api(tls=certs.server_context()) as server:
+        held: list[asyncio.StreamWriter] = []
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writer.write(data)
+            writer.close()
+
+        async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            held.append(writer)
+            await opened.wait()
+            near, far = await asyncio.open_connection("127.0.0.1", server.port)
+            await asyncio.gather(pump(reader, far), pump(near, writer))
+
+        async def main() -> None:
+            front = await asyncio.start_server(door, "127.0.0.1", 0)
+            where = endpoint(front.sockets[0].getsockname()[1])
+            with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
+                for _ in range(2):
+                    why = f"no answer within {QUICK:g}s (TLS handshake)"
+                    assert await probe.ask(where) == CheckResult(State.DOWN, why, "timeout")
+                opened.set()
+                assert await probe.ask(where) == CheckResult(State.UP, "200: ready", "ok")
+            front.close()
+            await front.wait_closed()
+
+        run(main)
+        assert (len(held), server.accepted) == (1, 1)
+
+
+def test_a_handshake_whose_server_has_gone_meanwhile_is_begun_anew(certs: Certs) -> None:
+    """Who is there now is asked, in the same question."""
+    port = free_port()
+
+    async def hung(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(READY)
+        await reader.read()
+        writer.close()
+
+    held: list[asyncio.StreamWriter] = []
+
+    async def main() -> None:
+        with contextlib.closing(Probe(HealthConfig(timeout=QUICK), f"127.0.0.1:{port}")) as probe:
+            before = await asyncio.start_server(hung, "127.0.0.1", port)
+            assert (await probe.ask(endpoint(port))).kind == "timeout"  # type: ignore[union-attr]
+            for writer in held:
+                writer.close()
+            before.close()
+            await before.wait_closed()
+            now = await asyncio.start_server(well, "127.0.0.1", port, ssl=certs.server_context())
+            assert await probe.ask(endpoint(port)) == CheckResult(State.UP, "200: ready", "ok")
+        now.close()
+        await now.wait_closed()
+
+    run(main)
+
+
 def test_a_stopped_nginx_is_down_and_comes_back(certs: Certs) -> None:
     """Also over the kept connection, which its kernel still acknowledges."""
     with NginxServer("m1", certs) as server:

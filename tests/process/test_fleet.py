@@ -44,6 +44,22 @@ def test_when_a_master_dies_nothing_is_worse_than_with_others() -> None:
         assert ours.after < other.after
 
 
+@pytest.mark.parametrize("one_queue", [False, True])
+def test_a_queue_before_the_masters_that_are_left_goes_as_it_came(one_queue: bool) -> None:
+    """10,000 nodes in small: longer than first_byte_timeout and than a check, and nobody is cut off for it."""
+    scenario = SCENARIOS["dies"]._replace(lasts=60)
+
+    def played(rules: str) -> Figures:
+        fleet = Fleet(rules, 200, rate=20.0, one_queue=one_queue, boot=scenario.boot)
+        return figures(play(scenario, fleet))
+
+    ours, other = played("lbproxy"), played("nginx")
+    assert ours.until <= other.until
+    assert ours.lost <= other.lost
+    assert ours.worst <= other.worst
+    assert ours.end < other.end
+
+
 def test_a_master_that_is_gone_or_hangs_costs_nobody_half_a_minute() -> None:
     """Clients of others find out by their own pings, after 30 to 45 s."""
     for name in ("vanishes", "hangs"):

@@ -461,3 +461,18 @@ def test_a_server_that_was_removed_and_is_there_again_is_another_one() -> None:
     give_addresses(pool)
     chosen = [pool.pick(3.0) for _ in range(4)]
     assert all(lease is not None and lease.server in pool.servers for lease in chosen)
+
+
+def test_late_counts_as_late_everywhere_only_while_it_is_news() -> None:
+    """A server that kept a client waiting an hour ago, and that nobody has asked since, is as good as another."""
+    servers = tuple(ServerConfig(address=Address("10.0.0.1", n)) for n in (1, 2))
+    pool = Pool(ProxyConfig(listen=(Address("127.0.0.1", 1),), servers=servers), "n", 0.0)
+    one, other = pool.servers
+    for server in (one, other):
+        server.endpoint = (2, ("10.0.0.1", 1))
+    other.failed(late=True, now=100.0)
+    assert pool.only_late_left(105.0, [one])
+    assert not pool.only_late_left(3700.0, [one])
+    assert not pool.only_late_left(105.0, [one, other]), "nobody is left, late or not"
+    other.answered(106.0)
+    assert not pool.only_late_left(107.0, [one])

@@ -13,7 +13,7 @@ from lbproxy.balance.health import Rules
 from lbproxy.balance.server import Lease, Server
 from lbproxy.balance.shared import Cell
 from lbproxy.balance.state import State
-from lbproxy.checks.schedule import DOUBTED, IDLE, USUAL, Schedule
+from lbproxy.checks.schedule import DOUBTED, IDLE, PATIENT, USUAL, Schedule
 from lbproxy.config.model import Address, ServerConfig
 
 UP = CheckResult(State.UP, "ok", "ok")
@@ -131,3 +131,30 @@ def test_a_server_that_another_process_has_connections_to_is_not_idle() -> None:
     assert schedule.pace(leads) == USUAL
     lease.release()
     assert schedule.pace(leads) == IDLE
+
+
+def test_where_all_are_late_each_is_asked_less_and_less_often_and_not_all_at_once() -> None:
+    """Too many who ask are what makes them late."""
+    schedule = Schedule(5.0, "a m1")
+    waits = [schedule.next(PATIENT) for _ in range(50)]
+    assert 2.5 <= waits[0] <= 5.0 <= waits[1] <= 10.0
+    assert all(10.0 <= wait <= 20.0 for wait in waits[2:])
+    assert max(waits[2:]) - min(waits[2:]) > 5.0
+    schedule.next(USUAL)
+    assert schedule.next(PATIENT) <= 5.0
+
+
+def test_a_check_decides_where_the_server_may_be_worse_for_it() -> None:
+    """Only then is it worth a handshake to know how bad it is; the first that is late decides nothing."""
+    server = Server(ServerConfig(address=Address("a", 1)), Rules(interval=5.0), 0.0)
+    schedule = Schedule(5.0, "")
+    server.health.observe(UP, 1.0)
+    assert not schedule.decides(server)
+    server.health.observe(DOWN, 2.0)
+    assert schedule.decides(server)
+    server.failed(late=True, now=2.0)
+    server.like_all = True
+    assert (schedule.decides(server), schedule.pace(server)) == (False, PATIENT)
+    once = Server(ServerConfig(address=Address("a", 1)), Rules(fall=1, interval=5.0), 0.0)
+    once.health.observe(UP, 1.0)
+    assert schedule.decides(once)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from lbproxy.balance.checked import CheckResult
-from lbproxy.balance.evidence import HELLO_REFUSED
+from lbproxy.balance.evidence import HELLO_REFUSED, HELLO_UNANSWERED
 from lbproxy.balance.group import MISSED
 from lbproxy.balance.health import Rules
 from lbproxy.balance.state import State
@@ -22,6 +22,7 @@ from tests.unit.scene import Scene
 UP, DOWN = State.UP, State.DOWN
 CHECKED_DOWN = CheckResult(DOWN, "port closed", "refused")
 CHECKED_UP = CheckResult(UP, "port open", "ok")
+LATE = CheckResult(DOWN, "no answer within 2s (TLS handshake)", "timeout")
 
 
 @pytest.fixture
@@ -170,3 +171,84 @@ def test_a_client_without_a_server_hurries_the_names_that_are_not_known(scene: S
     scene.servers[1].endpoint = None
     scene.backend.nobody()
     assert scene.failed == ["s1"]
+
+
+@pytest.fixture
+def checked(scene: Scene) -> Scene:
+    """Have both servers checked, and found up at 1.0."""
+    scene.backend.pool.reconcile(replace(scene.backend.settings, health=HealthConfig()), "n", 0.0)
+    for server in scene.servers:
+        server.health.forget_checks(0.0)
+        scene.backend.observe(server, CHECKED_UP, 1.0)
+    scene.transitions.clear()
+    return scene
+
+
+def test_who_alone_is_late_is_down_as_soon_as_enough_checks_agree(checked: Scene) -> None:
+    """The others are asked when the first is late, and have answered by the time of the second."""
+    bad, good = checked.servers
+    checked.backend.observe(bad, LATE, 10.0)
+    assert (bad.like_all, checked.failed) == (True, ["s1"])
+    checked.backend.observe(good, CHECKED_UP, 10.01)
+    assert (bad.like_all, checked.failed) == (False, ["s1", "s0"]), "asked again at once"
+    checked.backend.observe(bad, LATE, 12.0)
+    assert checked.states() == [DOWN, UP]
+
+
+def test_where_all_are_late_nobody_is_down_for_it(checked: Scene) -> None:
+    """A queue before all masters would have clients taken off one of them, who then stand in the queue of another."""
+    for now in (10.0, 12.0, 14.0):
+        for server in checked.servers:
+            checked.backend.observe(server, LATE, now)
+    assert checked.states() == [State.SICK, State.SICK]
+    assert [each for _, each, _ in transitions(checked)] == [State.SICK, State.SICK]
+    assert checked.servers[0].health.reason.endswith("nor from another server")
+
+
+def test_who_was_late_like_all_stays_that_until_it_answers(checked: Scene) -> None:
+    """The first whose queue is over says nothing of the others; those are asked once more when it is up."""
+    one, other = checked.servers
+    for now in (10.0, 12.0):
+        for server in (one, other):
+            checked.backend.observe(server, LATE, now)
+    checked.failed.clear()
+    for now in (13.0, 18.0, 23.5):
+        checked.backend.observe(one, CHECKED_UP, now)
+    assert (checked.states(), checked.failed) == ([UP, State.SICK], ["s1"])
+    for now in (24.0, 26.0):
+        checked.backend.observe(other, LATE, now)
+    assert (other.health.state, other.like_all) == (State.SICK, True)
+    checked.backend.observe(other, CHECKED_UP, 30.0)
+    assert (other.late, other.like_all) == (False, False)
+
+
+def test_who_refuses_is_nobody_to_compare_with(checked: Scene) -> None:
+    """The last one that is left is down when it is late, as ever."""
+    left, gone = checked.servers
+    for now in (10.0, 12.0):
+        checked.backend.observe(gone, CHECKED_DOWN, now)
+        checked.backend.observe(left, LATE, now + 1)
+    assert checked.states() == [DOWN, DOWN]
+
+
+def test_who_acknowledges_nothing_is_down_wherever_else_is_late(checked: Scene) -> None:
+    """The kernel's word is of this server alone."""
+    one, other = checked.servers
+    for server in (one, other):
+        checked.backend.observe(server, LATE, 10.0)
+    checked.backend.silent(one, 11.0)
+    checked.backend.observe(one, LATE, 12.0)
+    assert one.health.state is DOWN
+
+
+def test_a_client_who_waits_in_vain_makes_its_server_late_and_one_that_is_answered_has_it_asked(scene: Scene) -> None:
+    """What was seen last counts, of clients as of checks."""
+    server = scene.servers[0]
+    scene.backend.saw(server, HELLO_UNANSWERED, "no first byte", 1.0, "first_byte_timeout")
+    assert server.late
+    scene.failed.clear()
+    scene.backend.answered(server, 2.0, 5.0)
+    assert (server.late, server.answered_at, scene.failed) == (False, 2.0, ["s0"])
+    scene.backend.saw(server, HELLO_UNANSWERED, "no first byte", 6.0, "first_byte_timeout")
+    scene.backend.saw(server, HELLO_REFUSED, "reset", 7.0, "early_reset")
+    assert not server.late

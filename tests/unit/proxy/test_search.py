@@ -60,6 +60,23 @@ def test_a_silent_server_may_still_answer_while_another_one_is_dialled(bench: Be
     story.session.cut("end of the test")
 
 
+def test_a_silent_server_is_waited_for_where_the_others_were_late_just_now(bench: Bench) -> None:
+    """One more ClientHello in another queue would serve nobody sooner, and everybody behind it later."""
+    story = Story(bench, first_byte_timeout=0.05).begin()
+    other = story.servers[1]
+    other.failed(late=True, now=bench.poller.now)
+    story.client.send(HELLO)
+    first = story.accept(0)
+    story.loop.until(lambda: story.servers[0].counts.failures)
+    story.loop.settle()
+    assert other.connections == 0
+    first.send(b"late")
+    assert story.hear(story.client, 4) == b"late"
+    assert (story.session.server, other.counts.replays) == (story.servers[0], 0)
+    story.session.cut("end of the test")
+    assert story.scene.idle()
+
+
 @pytest.mark.parametrize("how", ["rst", "fin"])
 @pytest.mark.parametrize("said", [b"", HELLO])
 def test_a_server_that_ends_before_its_first_byte_is_replaced(story: Story, how: str, said: bytes) -> None:
