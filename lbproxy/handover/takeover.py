@@ -89,8 +89,10 @@ class Takeover:
     def _send(self, message: Message) -> None:
         try:
             self._sock.send(encode(message))
-        except OSError:
+        except ConnectionError:
             raise HandoverError(_GONE) from None
+        except OSError as error:
+            raise HandoverError(f"the process to take over from cannot be told: {error.strerror}") from None
 
     def _receive(self, kind: type[Kind]) -> tuple[Kind, list[int]]:
         try:

@@ -149,8 +149,8 @@ class Poller:
         self._handlers[fd] = None
         try:
             self._epoll.unregister(fd)
-        except FileNotFoundError:
-            pass  # it could not be put in
+        except OSError:
+            pass  # it could not be put in, and else nothing can fail
 
     def close_later(self, fd: int, sock: Socket) -> None:
         """Close `sock`, whose descriptor is `fd`, after the batch; its handler is told nothing more of it."""
