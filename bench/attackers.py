@@ -4,11 +4,12 @@ Or by hand:
 
     python bench/attackers.py KIND COUNT WHERE WORDS
 
-WHERE is a port of loopback, or the path of a unix socket; WORDS is what they say, if anything: `hello`, `request` or
-`command`. The kinds:
+WHERE is a port of loopback, or the path of a unix socket; WORDS is what they say, if anything: `hello`, `echo`,
+`request` or `command`. The kinds:
 
     silent   connects and says nothing
     drip     says a byte of it each second
+    murmur   says it, and then a byte each second
     deaf     asks for all that there is and never reads
     half     ends its side at once, and stays
     rst      connects and resets, over and over: so many of them each second
@@ -31,14 +32,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-STAY: Final = ("silent", "drip", "deaf", "half", "garbage")
+STAY: Final = ("silent", "drip", "murmur", "deaf", "half", "garbage")
 PASS: Final = ("rst", "flood")
 KINDS: Final = STAY + PASS
 HELLO: Final = bytes((22, 3, 1, 0, 59, 1, 0, 0, 55, 3, 3)) + b"D" + bytes(52)
-"""What bench/load.c takes for a ClientHello; the D asks its server to send all it can."""
+"""What bench/load.c takes for a ClientHello; the D asks its server to send all it can, an E to echo."""
 REQUEST: Final = b"GET /metrics HTTP/1.1\r\nX: "
 COMMAND: Final = b'{"command": "status"'
-WORDS: Final = {"hello": HELLO, "request": REQUEST, "command": COMMAND}
+WORDS: Final = {"hello": HELLO, "echo": HELLO.replace(b"D", b"E"), "request": REQUEST, "command": COMMAND}
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _IN_VAIN: Final = 300
 _NOISE: Final = random.Random(3).randbytes(60_000).replace(b"\n", b"\r")
@@ -90,7 +91,7 @@ class _Crowd:
         return sum(_connected(sock) for sock in self._socks)
 
     def _act(self, sock: socket.socket) -> None:
-        if self._kind == "deaf":
+        if self._kind in ("deaf", "murmur"):
             sock.send(self._words)
         elif self._kind == "half":
             sock.shutdown(socket.SHUT_WR)
@@ -101,7 +102,7 @@ class _Crowd:
         """Go on; called once a second, with 1 first."""
         for sock in self._socks:
             with contextlib.suppress(OSError):
-                if self._kind == "drip":
+                if self._kind in ("drip", "murmur"):
                     sock.send(self._words[number % len(self._words) :][:1])
                 elif self._kind == "garbage":
                     sock.send(_NOISE)

@@ -38,7 +38,7 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("2,000 silent", "silent", 2000),
-    Scenario("2,000 drip", "drip", 2000),
+    Scenario("2,000, a byte a second", "murmur", 2000),
     Scenario("2,000 half-closed", "half", 2000),
     Scenario("garbage, 200", "garbage", 200),
     Scenario("500/s connect and reset", "rst", 500),
@@ -61,7 +61,9 @@ def pair(scenario: Scenario, proxy: proxies.Running, seconds: float) -> Row:
     assert proxy.pid
     before = loadgen.run(load, proxy.plain, timeout=120)
     rest = measure.pss(proxy.pid)
-    with Attack(scenario.kind, scenario.count, proxy.plain[0]) as attack:
+    with Attack(
+        scenario.kind, scenario.count, proxy.plain[0], "echo" if scenario.kind == "murmur" else "hello"
+    ) as attack:
         _settle(proxy.pid)
         held = measure.pss(proxy.pid)
         used = sum(measure.cpu(proxy.pid))
