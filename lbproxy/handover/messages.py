@@ -75,8 +75,11 @@ def decode(data: bytes, kind: type[Kind]) -> Kind:
     try:
         content = json.loads(data)
         found = _KINDS[content["message"]]
-        message = found(**{field.name: content[field.name] for field in fields(found) if field.name in content})
-    except (ValueError, KeyError, TypeError):
+        given = {field.name: content[field.name] for field in fields(found) if field.name in content}
+        if any(type(given[field.name]).__name__ != field.type for field in fields(found) if field.name in given):
+            raise TypeError
+        message = found(**given)
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise HandoverError("the other process says what is not known here") from None
     if isinstance(message, kind):
         return message

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable
 from typing import Final, TypedDict, cast
@@ -28,6 +29,13 @@ VERSION: Final = 1
 """Of the message format. A successor that does not know it must not take over."""
 MAX_FDS: Final = 253
 """SCM_MAX_FD of the kernel (include/net/scm.h)."""
+_LONGEST: Final = 4 << 20
+"""Bytes of a message's JSON; a hundred connections have 20 KiB."""
+_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (str, int, int, str, str, str, list, (int, float), int, int, str)
+"""Of what a row has."""
+_ROLES: Final = re.compile("cs?f?u?d?")
+_PLACE: Final = re.compile(".+:[0-9]{1,5}")
+_MOST: Final = (1 << 64) - 1
 
 
 class ProcessState(TypedDict, total=False):
@@ -102,27 +110,73 @@ def decode(message: bytes, fds: list[int]) -> tuple[list[Parcel], ProcessState |
         rows, state = _unpack(message)
         if sum(len(row[0]) for row in rows) != len(fds):
             raise HandoverError("a handover message has lost descriptors (raise LimitNOFILE)")
+        left = iter(fds)
+        parcels = [_parcel(row, {role: next(left) for role in row[0]}) for row in rows]
     except HandoverError:
         for fd in fds:
             os.close(fd)
         raise
-    left = iter(fds)
-    return [_parcel(row, {role: next(left) for role in row[0]}) for row in rows], state
+    connections = {fd for parcel in parcels for fd in (parcel.client_fd, parcel.server_fd)}
+    for fd in fds:
+        if fd not in connections:
+            os.close(fd)
+    return parcels, state
 
 
 def _unpack(message: bytes) -> tuple[list[_Row], ProcessState | None]:
     if message[:1] != bytes([VERSION]):
         raise HandoverError(f"handover version {message[0] if message else 'none'}, only {VERSION} is known here")
     try:
-        content: _Content = json.loads(zlib.decompress(message[1:]))
-        return content.get("parcels", []), content.get("state")
-    except (ValueError, AttributeError, zlib.error) as error:
+        content: _Content = json.loads(_inflated(message[1:]))
+        rows, state = content.get("parcels", []), content.get("state")
+    except (ValueError, AttributeError, RecursionError, zlib.error) as error:
         raise HandoverError(f"a handover message cannot be read: {error}") from None
+    if not isinstance(rows, list) or not all(map(_is_row, rows)) or not _is_state(state):
+        raise HandoverError("a handover message says what is not known here")
+    return rows, state
+
+
+def _inflated(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    content = stream.decompress(data, _LONGEST)
+    if not stream.eof:
+        raise ValueError("it breaks off, or is too long")
+    return content
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is what `encode` writes of a connection."""
+    if not isinstance(row, list) or len(row) != len(_TYPES):
+        return False
+    if not all(isinstance(each, kind) for each, kind in zip(row, _TYPES, strict=True)):
+        return False
+    roles, slot, serial, _, _, address, peer, born, up, down, _ = row
+    return (
+        _ROLES.fullmatch(roles) is not None
+        and all(0 <= number <= _MOST for number in (slot, serial, born, up, down))
+        and (_PLACE.fullmatch(address) is not None or "s" not in roles)
+        and len(peer) > 1
+        and isinstance(peer[0], str)
+        and all(isinstance(each, int) for each in peer[1:])
+    )
+
+
+def _is_state(state: object) -> bool:
+    """Whether it is a state, or none; what a later version adds to one is let pass."""
+    if not isinstance(state, dict):
+        return state is None
+    names = [state.get("drained", []), state.get("sets", [])]
+    return isinstance(state.get("carrier", 0), int) and all(
+        isinstance(each, list) and all(isinstance(name, str) for name in each) for each in names
+    )
 
 
 def _parcel(row: _Row, owned: dict[str, int]) -> Parcel:
     _, slot, serial, proxy, name, address, peer, born, up, down, first_fin = row
-    data = {role: _read(owned[role]) if role in owned else b"" for role in "fud"}
+    try:
+        data = {role: _read(owned[role]) if role in owned else b"" for role in "fud"}
+    except OSError as error:
+        raise HandoverError(f"bytes in transit cannot be read: {error.strerror}") from None
     return Parcel(
         client_fd=owned["c"],
         server_fd=owned.get("s", -1),
@@ -157,6 +211,4 @@ def memfd(name: str, data: bytes) -> int:
 
 
 def _read(fd: int) -> bytes:
-    with open(fd, "rb") as file:
-        file.seek(0)
-        return file.read()
+    return os.pread(fd, os.fstat(fd).st_size, 0)

@@ -29,7 +29,10 @@ def test_what_an_earlier_version_does_not_say_has_a_meaning() -> None:
     assert decode(b'{"message": "ready", "version": "0.1"}', Ready) == Ready("0.1", 0)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b"{}", b'{"message": "sing"}', b'{"message": "hello"}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b"{}", b'{"message": "sing"}', b'{"message": "hello"}',
+                                  b'{"message": "hello", "handover": "1", "version": "1", "marks": true}',
+                                  b'{"message": "hello", "handover": 1, "version": [], "marks": true}',
+                                  b"[" * 60_000])  # fmt: skip
 def test_what_is_not_known_is_an_error(data: bytes) -> None:
     """Of any shape: the other process may be of any version."""
     with pytest.raises(HandoverError, match="says what is not known here"):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import socket
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -21,7 +25,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "client_fd": st.just(-1),
     "server_fd": st.sampled_from([-1, 0]),
     "proxy": names,
-    "server": st.tuples(names, names),
+    "server": st.tuples(names, st.sampled_from(["10.4.6.11:6443", "[fd00::11]:1"])),
     "peer": st.tuples(names, st.integers(0, 65535)),
     "born": st.floats(0, 1e9),
     "moved": st.tuples(counts, counts),
@@ -97,7 +101,8 @@ def test_another_version_is_named() -> None:
 def test_a_message_that_lost_descriptors_is_refused_whole() -> None:
     """The kernel drops those that do not fit under RLIMIT_NOFILE; whose they were cannot be known."""
     client, server = null(), null()
-    parcel = Parcel(client_fd=client, server_fd=server, proxy="p", peer=("127.0.0.1", 1), born=0.0)
+    where = ("m", "10.4.6.11:6443")
+    parcel = Parcel(client_fd=client, server_fd=server, proxy="p", server=where, peer=("127.0.0.1", 1), born=0.0)
     with pytest.raises(HandoverError, match="LimitNOFILE"):
         decode(encode([parcel]), [client])
     os.close(server)
@@ -114,3 +119,59 @@ def test_bytes_that_find_no_room_are_an_error_and_leave_no_file() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+ROW = ["c", 0, 0, "p", "", "", ["127.0.0.1", 1], 0.0, 0, 0, ""]
+
+
+def with_(at: int, value: object) -> list[object]:
+    """Return a row that has something else in one place."""
+    return [*ROW[:at], value, *ROW[at + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [ROW], {"parcels": ROW}, {"parcels": [ROW[:-1]]}, {"parcels": [with_(0, "cc")]}, {"parcels": [with_(0, "x")]},
+        {"parcels": [with_(0, "s")]}, {"parcels": [with_(1, -1)]}, {"parcels": [with_(2, 1 << 64)]},
+        {"parcels": [with_(3, None)]}, {"parcels": [with_(0, "cs")]}, {"parcels": [with_(6, ["127.0.0.1"])]},
+        {"parcels": [with_(6, [1, 1])]}, {"parcels": [with_(7, float("nan"))]}, {"parcels": [with_(8, "1")]},
+        {"state": 5}, {"state": {"drained": "m1"}}, {"state": {"sets": [1]}}, {"state": {"carrier": "3"}},
+    ],
+    ids=range(18),
+)  # fmt: skip
+def test_what_no_process_would_tell_is_refused_and_closed(content: object) -> None:
+    """A successor that went on with half of it would die of it later, with all connections in its hands."""
+    rows = content.get("parcels", []) if isinstance(content, dict) else []
+    fds = [null() for _ in range(2 if rows and rows[0] and rows[0][0] in ("cc", "cs") else 1)]
+    message = bytes([VERSION]) + zlib.compress(json.dumps(content).encode())
+    with pytest.raises(HandoverError):
+        decode(message, fds)
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'"' + bytes(64 << 20)], ids=["nested", "endless"])
+def test_a_message_that_unfolds_without_end_is_refused(content: bytes) -> None:
+    """It has 256 KiB at most, which may be the beginning of gigabytes."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(HandoverError):
+            decode(bytes([VERSION]) + zlib.compress(content), [])
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_bytes_in_transit_that_cannot_be_read_are_an_error() -> None:
+    """Something else came in place of the file: the message is refused whole, and nothing of it stays open."""
+    near, far = socket.socketpair()
+    fds = [null(), near.detach()]
+    row = with_(0, "cu")
+    with pytest.raises(HandoverError, match="cannot be read"):
+        decode(bytes([VERSION]) + zlib.compress(json.dumps({"parcels": [row]}).encode()), fds)
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    far.close()
