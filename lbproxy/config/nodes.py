@@ -23,7 +23,7 @@ from yaml.events import (
 )
 from yaml.reader import Reader
 
-from lbproxy.config.report import Report, item, under
+from lbproxy.config.report import EnoughError, Report, item, under
 from lbproxy.record import dataclass
 
 MOST_BYTES = 256 << 10
@@ -112,7 +112,7 @@ def peek(text: str, key: str) -> str | None:
             for name, value in _Builder(events, Report("")).entries("", 0):
                 if name.text == key:
                     return value.text if isinstance(value, Scalar) else ""
-    except (yaml.YAMLError, ValueError, OverflowError, StopIteration, _TooDeep):
+    except (yaml.YAMLError, ValueError, OverflowError, StopIteration, EnoughError, _TooDeep):
         return None
     return ""
 

@@ -33,6 +33,8 @@ def quoted(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return `text` on one line, with nothing in it that a terminal would act on."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 

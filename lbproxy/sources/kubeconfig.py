@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from lbproxy.checks.answer import plain
 from lbproxy.config.load import regular_file
 from lbproxy.config.nodes import Block, Items, Node, Scalar, parse
-from lbproxy.config.report import Report
+from lbproxy.config.report import EnoughError, Report
 from lbproxy.errors import LbproxyError
 
 _CANNOT: Final = ("exec", "auth-provider", "username", "password")
@@ -42,7 +42,11 @@ def read(file: str) -> Credentials:
 
 def _credentials(file: str) -> Credentials:
     report = Report(file)
-    root = parse(regular_file(file).decode(), report)
+    root = None
+    try:
+        root = parse(regular_file(file).decode(), report)
+    except EnoughError:
+        pass
     if root is None or not report.clean:
         raise ValueError(report.error().problems[0].why)
     context = _named(root, "contexts", _text(root, "current-context") or "", "context")

@@ -132,3 +132,8 @@ def test_a_key_is_found_before_the_place_where_a_file_is_broken(text: str, found
 def test_peeking_at_anything_is_harmless(text: str) -> None:
     """It is done to files of which nothing is known but that they are broken."""
     assert isinstance(peek(text, "a"), str | None)
+
+
+def test_peeking_ends_where_there_are_too_many_mistakes() -> None:
+    """A file of something else altogether, which a command was told to read `control` of."""
+    assert peek("a: 1\n" * 200, "control") is None

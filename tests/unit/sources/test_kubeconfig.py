@@ -75,3 +75,10 @@ def test_what_is_wrong_with_one_is_told_in_a_line(tmp_path: Path, certs: Certs, 
         read(str(file))
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_one_with_more_mistakes_than_are_counted_is_told_by_its_first(tmp_path: Path) -> None:
+    """A file of something else altogether."""
+    (tmp_path / "k").write_text("a: 1\n" * 200)
+    with pytest.raises(LbproxyError, match="duplicate key"):
+        read(str(tmp_path / "k"))
