@@ -12,13 +12,16 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lbproxy.config.found import FoundServer
 from lbproxy.config.load import regular_file, servers
 from lbproxy.config.model import ServerConfig
 from lbproxy.errors import LbproxyError
 from lbproxy.sources.found import MOST, Origin, accepted
+
+_NEVER: Final = 1e12
+"""Unix time, beyond all that anybody writes."""
 
 
 class Kept(NamedTuple):
@@ -47,6 +50,8 @@ def _entry(each: dict[str, object]) -> tuple[Origin, Kept]:
     at, good = each["at"], each["good"]
     if not isinstance(at, (int, float)) or not isinstance(good, list):
         raise TypeError
+    if not 0 <= at < _NEVER:  # which is what NaN and the infinite are not
+        raise ValueError
     places = {server.address for server in found if str(server.address) in good}
     return origin, Kept(float(at), accepted(found[:MOST], origin.kind, places))
 

@@ -40,8 +40,10 @@ def test_no_file_is_nothing(tmp_path: Path) -> None:
         '[{"proxy": "p", "kind": "file", "where": "w", "at": 1, "servers": ["x"], "good": []}]',
         '[{"proxy": "p", "kind": "file", "where": "w", "at": 1, "servers": {"a": 1}, "good": []}]',
         '[{"proxy": "p", "kind": "file", "where": "w", "at": 1, "servers": [], "good": 5}]',
+        '[{"proxy": "p", "kind": "file", "where": "w", "at": NaN, "servers": [], "good": []}]',
+        f'[{{"proxy": "p", "kind": "file", "where": "w", "at": 1{"0" * 400}, "servers": [], "good": []}}]',
     ],
-    ids=range(16),
+    ids=range(18),
 )  # fmt: skip
 def test_a_file_that_is_something_else_is_told(tmp_path: Path, text: str) -> None:
     """And is no bug: a disk may have been full."""
