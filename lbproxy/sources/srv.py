@@ -55,8 +55,10 @@ def servers(data: bytes) -> list[ServerConfig]:
         raise TruncatedError
     if code := flags & 15:
         raise ValueError("there is no such name" if code == _NO_SUCH_NAME else f"the name server says error {code}")
+    if questions > 1:
+        raise ValueError("an answer to several questions")
     at = _HEADER.size
-    for _ in range(questions):
+    if questions:
         at = _name(data, at)[1] + 4
     records = sorted(_records(data, at, min(count, _MOST_RECORDS)))
     return [

@@ -63,6 +63,13 @@ def test_an_error_is_told_in_words(code: int, why: str) -> None:
         servers(reply(ASKED, [], code))
 
 
+def test_an_answer_to_several_questions_is_none() -> None:
+    """One was asked. Of sixty thousand, each a pointer into a long name, the reading would take seconds."""
+    data = reply(ASKED, [(0, 1, 1, "a.example")])
+    with pytest.raises(ValueError, match="several questions"):
+        servers(data[:4] + b"\xff\xff" + data[6:])
+
+
 def test_a_pointer_that_leads_in_circles_ends() -> None:
     """And one port of 0, as one name that is none, makes the answer void."""
     for target in (bytes([0xC0, len(ASKED) + 18]), b"\x80", b"\x3fa"):
