@@ -48,12 +48,14 @@ class Answer:
 
     async def lines(self, seconds: float) -> AsyncIterator[object]:
         """Yield each line, which is JSON, until the server ends the answer or the time is over."""
-        rest = b""
+        begun: list[bytes] = []  # of a line; put together once, in however many parts it comes
         async with asyncio.timeout(seconds):
             async for part in self._parts():
-                *lines, rest = (rest + part).split(b"\n")
-                for line in lines:
-                    yield _parsed(line)
+                end, *more = part.split(b"\n")
+                begun.append(end)
+                for each in more:
+                    yield _parsed(b"".join(begun))
+                    begun = [each]
 
     async def begin(self) -> None:
         """Wait for the head. Raises StatusError too."""

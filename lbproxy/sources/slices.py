@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lbproxy.checks.answer import printable
 from lbproxy.config.address import read_address
 from lbproxy.config.model import Address
 
@@ -45,7 +46,7 @@ class Slices:
         if kind == "ERROR":
             if subject.get("code") == 410:
                 raise GoneError
-            raise ValueError(f"an error in the watch: {subject.get('message')}")
+            raise ValueError(f"an error in the watch: {printable(str(subject.get('message')))}")
         version = _version(subject)
         if kind in ("ADDED", "MODIFIED"):
             self._places[_name(subject)] = _places(subject)

@@ -108,3 +108,9 @@ def test_what_is_no_list_is_refused(answer: Any) -> None:
     """Any JSON may come."""
     with pytest.raises(ValueError, match="an answer that"):
         Slices().listed(answer)
+
+
+def test_the_words_of_an_error_are_cut_and_fit_to_print() -> None:
+    """They go to the log, and may be a mebibyte of anything."""
+    with pytest.raises(ValueError, match=r"^an error in the watch: no\?{1,118}$"):
+        listed().changed(event("ERROR", {"message": "no" + "\x1b" * 100_000}))
