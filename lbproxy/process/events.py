@@ -96,7 +96,7 @@ def _line(event: Event) -> bytes:
 def _read(fd: int) -> list[Event]:
     found: list[Event] = []
     for line in os.pread(fd, ROOM, 0).split(b"\n"):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict) and event.keys() == _KEYS:
                 found.append(cast("Event", {key: str(value) for key, value in event.items()}))

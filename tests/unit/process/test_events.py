@@ -42,6 +42,18 @@ def test_the_access_log_is_left_out() -> None:
     assert events.all() == []
 
 
+def test_what_is_no_event_in_the_file_is_passed_over() -> None:
+    """Whatever another version, or a process that was killed, has left there."""
+    fd = os.memfd_create("events")
+    good = b'{"ts": "t", "level": "info", "logger": "app", "msg": "serving"}\n'
+    os.write(fd, b"[" * 100_000 + b"\n{\n[1]\n" + good + good[:9])
+    events = Events()
+    events.keep_in(fd)
+    assert [each["msg"] for each in events.all()] == ["serving"]
+    events.leave()
+    os.close(fd)
+
+
 def test_the_oldest_make_room() -> None:
     """Memory is bounded whatever happens."""
     events = Events()
