@@ -32,13 +32,20 @@ def call(path: str, command: str, arguments: Mapping[str, object]) -> dict[str, 
         answer = b""  # what had come by then is not an answer
     except OSError as error:
         raise NoDaemonError(f"{path}: {error.strerror or error}") from None
+    return understood(answer, path)
+
+
+def understood(answer: bytes, path: str) -> dict[str, object]:
+    """Return what the daemon on control socket `path` has answered. Raises as `call` does."""
     try:
         result = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NoDaemonError(f"{path}: the daemon went away without an answer") from None
+    if not isinstance(result, dict):
+        raise NoDaemonError(f"{path}: what answers there is no daemon")
     if "error" in result:
-        raise ControlError(result["error"])
-    return dict(result)
+        raise ControlError(str(result["error"]))
+    return result
 
 
 def _exchange(path: str, request: bytes) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from lbproxy.errors import ControlError, NoDaemonError
 from lbproxy.status import client
-from lbproxy.status.client import call
+from lbproxy.status.client import call, understood
 
 
 @pytest.fixture
@@ -51,3 +51,16 @@ def test_a_daemon_that_hangs_or_dies_is_no_daemon(path: Path, monkeypatch: pytes
         with pytest.raises(NoDaemonError, match="went away without an answer"):
             call(str(path), "status", {})
         closer.join()
+
+
+@pytest.mark.parametrize("answer", [b"[1]", b'"error"', b"5", b"null", b"[" * 100_000, b"", b"\xff"], ids=range(7))
+def test_what_is_no_answer_of_a_daemons_says_that_none_is_there(answer: bytes) -> None:
+    """Another program may listen at that path."""
+    with pytest.raises(NoDaemonError, match=r"^/x: "):
+        understood(answer, "/x")
+
+
+def test_a_refusal_is_shown_whatever_it_is() -> None:
+    """A daemon of another version might say more than a text."""
+    with pytest.raises(ControlError, match=r"^\['a', 'b'\]$"):
+        understood(b'{"error": ["a", "b"]}', "/x")
