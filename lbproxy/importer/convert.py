@@ -17,7 +17,6 @@ from lbproxy.importer.write import text_of
 
 PROGRAMS: Final = ("nginx", "haproxy")
 _SECTION: Final = re.compile(rf"^[ \t]*(?:{'|'.join(SECTIONS)})(?:[ \t][^;{{}}\n]*)?\r?$", re.MULTILINE)
-_BLOCK: Final = re.compile(r"^[^#\n\"']*(?:;|\{[ \t]*\}?|\{[^#\n]*;[^#\n]*\})[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,23 @@ def convert(file: str, program: str | None) -> Imported:
 
 def told(text: str) -> str | None:
     """Return whose file it is by what is in it: HAProxy's has sections, nginx's has blocks."""
-    has_sections, has_blocks = bool(_SECTION.search(text)), bool(_BLOCK.search(text))
+    has_sections, has_blocks = bool(_SECTION.search(text)), any(map(_is_block, text.split("\n")))
     if has_sections == has_blocks:
         return None
     return "haproxy" if has_sections else "nginx"
+
+
+def _is_block(line: str) -> bool:
+    """Whether a line ends as nginx's do: with a semicolon or a brace that opens, or with a whole block."""
+    code, comment, _ = line.partition("#")
+    code = (code if comment else code.removesuffix("\r")).rstrip(" \t")
+    before, brace, within = code.partition("{")
+    if brace and _is_bare(before) and within.endswith("}") and ";" in within:
+        return True
+    opened = code.removesuffix("}").rstrip(" \t")
+    return (code.endswith(";") and _is_bare(code)) or (opened.endswith("{") and _is_bare(opened))
+
+
+def _is_bare(text: str) -> bool:
+    """Whether there are no quotes in it."""
+    return "'" not in text and '"' not in text

@@ -161,3 +161,9 @@ def test_names_and_comments_cannot_break_out_of_the_text() -> None:
     assert r"# f:2: user a\nproxies:\x1b[31m: is up to the unit file" in escaped
     assert made.isascii()
     assert made.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("part", ["{;}", "{", "{;", "{}"])
+def test_whose_file_it_is_is_told_of_long_lines_too(part: str) -> None:
+    """Of a line of 200 KiB that is neither's end the answer would not have come within a day."""
+    assert told(part * (200_000 // len(part)) + "x") is None
