@@ -94,6 +94,23 @@ def rests(daemon: Daemon) -> bool:
 
 
 @pytest.mark.timeout(60)
+def test_when_they_have_taken_every_descriptor_who_is_in_stays_in_and_who_waits_is_served_later() -> None:
+    """More than there are places, and the rest in the backlog: streams and commands go on, and it comes to an end."""
+    with Echo("one") as server, Daemon(one_proxy([server]), nofile=300) as daemon:
+        flood(daemon.port, 20)
+        with Streams(daemon.port, 5) as streams:
+            with Attack("silent", 1000, daemon.port):
+                until(lambda: "out of file descriptors" in daemon.log, "nobody is let in any more")
+                moved = streams.bytes
+                until(lambda: streams.bytes > moved, "streams go on")
+                assert len(daemon.conns()) < 150
+                assert daemon.status()
+            assert flood(daemon.port, 100).errors == []
+            assert streams.finish() == []
+        until(lambda: not daemon.conns(), "no connection is left")
+
+
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["silent", "drip", "garbage", "flood", "half"])
 def test_who_asks_properly_is_answered_beside_them(kind: str) -> None:
     """A probe that fails has a node restart what is well, and an operator without an answer cannot help it."""
