@@ -10,6 +10,7 @@
 #   make bundle   everything that an installation without a network takes, in one archive; make packages: all three
 #   make bench    lbproxy beside nginx and HAProxy, under 15 minutes; make bench-quick under 2
 #   make simulate  the data plane in a simulated world, SEEDS=2000 of them; make mutations: does it see faults put in on purpose?
+#   make fuzz     bytes that nobody would write for everything that reads any, SECONDS=60 for each [RUNS=n TARGET=name]
 #   make trials   what a client notices when a master fails, beside nginx and HAProxy (needs root)
 #   make soak MINUTES=60  everything that can happen to it, over and over; is it flat? (compiles; needs root)
 #   make docs     the pages of docs/, in build/docs/index.html, with docs/reference/ made anew
@@ -23,10 +24,13 @@ LOCK ?=
 SEEDS ?= 2000
 JOBS ?= 2
 MINUTES ?= 60
+SECONDS ?= 60
 bin := $(VENV)/bin
 installed := $(VENV)/.installed
 ansible := $(VENV)/ansible/.installed
 ansible-pins := tests/support/ansible/requirements.lock
+fuzz := $(VENV)/fuzz/.installed
+fuzz-pins := tests/fuzz/requirements.lock
 mkdocs := $(VENV)/docs/.installed
 mkdocs-pins := docs/requirements.lock
 # Most of a test is waiting. A file's tests stay together: they share what is dear to make.
@@ -34,7 +38,7 @@ pytest := $(bin)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 pin := $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(LOCK)
 
-.PHONY: simulate mutations soak run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
+.PHONY: simulate mutations fuzz soak run test check compile test-compiled uncompile wheel deb rpm bundle packages bench bench-quick trials docs lock clean
 
 # A copy, so that nothing compiled stands beside the sources and is taken for them.
 # env, so that no shell stands before the demo: a signal to make, or to its child, ends it.
@@ -92,6 +96,10 @@ simulate: $(installed)
 mutations: $(installed)
 	$(bin)/python -m tests.sim.mutations
 
+fuzz: $(fuzz)
+	PYTHONPATH=$(VENV)/fuzz $(bin)/python -m tests.fuzz --seconds $(SECONDS) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(TARGET),--target $(TARGET)) $(if $(INPUT),--input $(INPUT))
+
 trials: $(installed)
 	$(bin)/python -m bench.trials --proxies lbproxy,nginx,haproxy
 
@@ -122,6 +130,12 @@ $(mkdocs): $(mkdocs-pins) $(installed)
 	$(VENV)/docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(mkdocs-pins)
 	@touch $@
 
+# Beside the packages of the tests, which need none of it.
+$(fuzz): $(fuzz-pins) $(installed)
+	@rm -rf $(VENV)/fuzz
+	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes --target $(VENV)/fuzz -r $(fuzz-pins)
+	@touch $@
+
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv
@@ -129,6 +143,7 @@ lock:
 	$(pin) --group pyproject.toml:packaging --output-file packaging/requirements.lock
 	$(pin) --group pyproject.toml:ansible --output-file $(ansible-pins)
 	$(pin) --group pyproject.toml:docs --output-file $(mkdocs-pins)
+	$(pin) --group pyproject.toml:fuzz --output-file $(fuzz-pins)
 	@rm -rf $(VENV)/lock
 
 clean: uncompile
