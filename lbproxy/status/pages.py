@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -18,6 +19,8 @@ _JSON: Final = "application/json"
 _SHARE: Final = 0.05
 """Of the loop's time, for a page at most: one that took 250 ms to make (the metrics of 400 servers) is shown for 5 s,
 and one that took 0.3 ms (those of three) is as good as new."""
+_FIRST: Final = 1.0
+"""Seconds for which the first of its kind is shown at most: most of what it took was to import what makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,9 @@ class Pages:
         async with self._making:
             reply, until = self._made.get(path, (None, 0.0))
             if reply is None or loop.time() >= until:
+                most = inf if reply is not None else _FIRST
                 reply, seconds = await self._make(draft)
-                self._made[path] = reply, loop.time() + seconds / _SHARE
+                self._made[path] = reply, loop.time() + min(seconds / _SHARE, most)
             return reply
 
     async def _make(self, draft: Callable[[Source], Awaitable[Draft]]) -> tuple[Reply, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 import pytest
 
@@ -71,6 +72,22 @@ def test_a_page_is_made_anew_when_that_costs_little_of_the_time_that_has_passed(
         await asyncio.sleep(3600)
         new = await source.pages.get("/metrics")
         assert (b'version="1"' in old.body, b'version="2"' in new.body) == (True, True)
+
+    run(test)
+
+
+def test_the_first_page_is_soon_made_anew_though_it_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has imported what makes it, and what it shows may be what somebody waits to see change."""
+    clock = count(0.0, 10.0)
+    monkeypatch.setattr("lbproxy.status.pages.perf_counter", lambda: next(clock))
+
+    async def test(source: Source) -> None:
+        first = await source.pages.get("/status")
+        await asyncio.sleep(1.1)
+        second = await source.pages.get("/status")
+        await asyncio.sleep(150)
+        assert first is not second
+        assert second is await source.pages.get("/status")
 
     run(test)
 
