@@ -83,7 +83,7 @@ def told(target: Target, result: Result) -> str:
         return line
     data = result.found.read_bytes()
     where = os.path.relpath(result.found)
-    trace = re.search(r"=== Uncaught Python exception: ===\n(.*?)\n==", result.said, re.DOTALL)
+    trace = re.search(r"=== Uncaught Python exception: ===\n(.*?)\n(?:\n|==|\Z)", result.said, re.DOTALL)
     return (
         f"{line}\nFOUND {result.found.name.partition('-')[0]}: {data[:_SHOWN]!r} ({len(data)} bytes)\n"
         f"{trace[1] if trace else result.said[-2000:]}\nrepeat it: make fuzz TARGET={target.name} INPUT={where}"
