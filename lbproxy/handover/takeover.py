@@ -20,6 +20,7 @@ from lbproxy.handover.steps import Step, begin
 from lbproxy.handover.upgrade import VARIABLE
 
 _GONE: Final = "the process to take over from has gone"
+_LOST: Final = "a handover message has lost descriptors (raise LimitNOFILE)"
 
 
 class Takeover:
@@ -44,6 +45,8 @@ class Takeover:
         if hello.handover != VERSION:
             what = f"handover version {hello.handover} of lbproxy {hello.version}"
             raise HandoverError(f"{what}, only {VERSION} is known to {__version__}")
+        if hello.marks and not fds:
+            raise HandoverError(_LOST)
         if hello.marks:
             self.inherited.marks = Marks(fds.pop())
         for fd in fds:
@@ -76,7 +79,7 @@ class Takeover:
 
     def _take(self, fds: list[int]) -> None:
         if not fds:
-            raise HandoverError("a handover message has lost descriptors (raise LimitNOFILE)")
+            raise HandoverError(_LOST)
         self.inherited.events = fds[1] if len(fds) > 1 else -1
         with socket.socket(fileno=fds[0]) as channel:
             self.inherited.rested, self.inherited.state, wrong = receive(channel, until_closed=True)

@@ -150,6 +150,13 @@ def test_an_old_process_that_is_dead_is_not_told_of_a_refusal(old: Old) -> None:
     old.takeover.refuse("too late")
 
 
+def test_marks_that_were_lost_on_the_way_are_an_error(old: Old) -> None:
+    """Where there is room for no descriptor the kernel drops them all, and the message arrives."""
+    old.say(Hello(VERSION, "0.9", True))
+    with pytest.raises(HandoverError, match="LimitNOFILE"):
+        old.takeover.meet()
+
+
 def test_connections_of_which_descriptors_were_lost_are_refused_whole(old: Old) -> None:
     """Whose they were cannot be known."""
     old.say(Connections())
