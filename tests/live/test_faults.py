@@ -25,12 +25,17 @@ ENOUGH = 12
 """Faults that a row waits for."""
 
 
+CHECKED = {"health": {"type": "tcp", "interval": "200ms"}}
+
+
 class Row(NamedTuple):
     """Calls that fail, as strace writes it, whether connections may end by that, and whether servers are blamed."""
 
     faults: tuple[str, ...]
     cuts: bool = False
     blames: bool = False
+    checks: bool = True
+    """Whether servers are checked, through libuv, which aborts when its own epoll_ctl fails."""
     leaks: bool = False
     """Whether the fault itself leaves a descriptor open: strace leaves a call out, and a close is never refused."""
 
@@ -48,7 +53,7 @@ TABLE = {
     "no memory for another": Row((*every("ENOMEM", "2+4", "accept4", "connect"), *every("ENOBUFS", "2+4", "socket"))),
     "it is not allowed": Row((*every("EPERM", "2+3", "accept4", "fcntl"), *every("ENOSYS", "9+9", "splice"))),
     "no local port": Row(every("EADDRNOTAVAIL", "2+3", "connect")),
-    "no place in the epoll set": Row(every("ENOSPC", "4+5", "epoll_ctl"), cuts=True),
+    "no place in the epoll set": Row(every("ENOSPC", "4+5", "epoll_ctl"), cuts=True, checks=False),
     "no memory for options": Row(every("ENOMEM", "3+4", "setsockopt", "getsockopt", "shutdown"), cuts=True),
     "no memory to read": Row(every("ENOMEM", "20+40", "read", "readv"), cuts=True),
     "no memory to write": Row(every("ENOBUFS", "20+30", "write", "splice"), cuts=True),
@@ -72,9 +77,7 @@ def streams() -> Iterator[Numbered]:
 def test_a_fault_costs_what_it_must_and_no_more(streams: Numbered, name: str) -> None:
     """Nothing hangs, nothing is wrong, nothing is left; where it can go on it does."""
     row = TABLE[name]
-    with Daemon(
-        {"watch": False, **one_proxy([streams.address], health={"type": "tcp", "interval": "200ms"})}
-    ) as daemon:
+    with Daemon({"watch": False, **one_proxy([streams.address], **(CHECKED if row.checks else {}))}) as daemon:
         before = daemon.sockets()
         streams.open(daemon.port, **STREAMS)
         with Faults([daemon.pid], row.faults) as faults:
@@ -92,6 +95,7 @@ def test_a_fault_costs_what_it_must_and_no_more(streams: Numbered, name: str) ->
         streams.visit(daemon.port, per_second=100)
         until(lambda: streams.visits.done > visits.done, "clients are served again")
         assert streams.stop_visits().cut == visits.cut
-        streams.forget()
+        if not row.leaks:  # what the proxy could not close is open for its peer too
+            streams.forget()
         until(lambda: not daemon.conns(), "no connection is left")
         until(lambda: daemon.sockets() <= before + lost, "all is given back")
