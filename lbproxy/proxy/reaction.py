@@ -68,13 +68,15 @@ class Reaction:
 
     def _down(self, server: Server) -> None:
         close = self._backend.settings.on_down == "close"
-        if not self._backend.pool.others_up(server):
+        others_up = self._backend.pool.others_up
+        if others_up(server):
+            self._sessions.move_on(server)  # and who is asked then may be down, too
+        if not others_up(server):
             if close and server.connections:
                 why = "%s: no server is up that could take the %d connections of %s: they stay for now"
                 log.warning(why, self._backend.name, server.connections, server.label)
                 self._later(0.0, self._eviction(server, SERVER_DOWN, State.DOWN))
             return
-        self._sessions.move_on(server)
         count = self._sessions.cut(server, SERVER_DOWN) if close else 0
         if count:
             log.warning("%s: cut %d connections to %s", self._backend.name, count, server.label)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from lbproxy.balance.checked import CheckResult
@@ -53,6 +55,21 @@ def test_a_dead_servers_connections_are_cut_once_there_is_a_better_place(place: 
     place.later(11)
     assert (ended(clients["s0"]), ended(clients["s1"])) == ("rst", "open")
     assert place.server("s0").counts.cuts == {"server_down": 1}
+
+
+def test_nothing_is_cut_when_who_turns_elsewhere_finds_that_nobody_is_up(place: Place) -> None:
+    """A client that waits at the server that is down asks the other one at once, and the network knows no way there."""
+    client, _, name = place.linked()
+    here, other = place.server(name), place.server({"s0": "s1", "s1": "s0"}[name])
+    place.go_over(first_byte_timeout=3.0)
+    place.set_drain(other, True)
+    place.connect()
+    place.loop.until(lambda: here.counts.connections_total == 2)
+    place.set_drain(other, False)
+    other.endpoint = (socket.AF_INET, ("255.255.255.255", 9))
+    place.proxy.backend.observe(here, CheckResult(State.DOWN, "port closed", "refused"), place.bench.poller.now)
+    place.loop.settle()
+    assert (ended(client), other.usable()) == ("open", False)
 
 
 def test_a_server_that_drains_by_its_own_word_ends_its_connections_itself(place: Place) -> None:
