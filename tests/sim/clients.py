@@ -17,6 +17,9 @@ ASKS, UPLOADS, DOWNLOADS, HALF_CLOSES, WATCHES, LEAVES, SAYS_NOTHING, READS_SLOW
 )  # fmt: skip
 KINDS = (ASKS, UPLOADS, DOWNLOADS, HALF_CLOSES, WATCHES, LEAVES, SAYS_NOTHING, READS_SLOWLY, READS_NEVER, STUTTERS)
 
+_UNREAD = 40.0
+"""Seconds for which one that reads never does not, if it is there for so long."""
+
 
 class Client:
     """Somebody who connects, says who it is (as a TLS client or not), and goes on after its kind."""
@@ -38,7 +41,7 @@ class Client:
         end.refs += 1
         self.peer = end.local
         self.talk = Talk(world, end, number, upward=True)
-        self._greeted = False
+        self._greeted = self._pausing = False
         self.flight = 0
         """How many bytes say who it is."""
         end.told = self._news
@@ -64,7 +67,7 @@ class Client:
             return
         if not self._greeted:
             self._greet()
-        if self.kind == READS_NEVER and self.world.kernel.now < self.began + 40:
+        if self.kind == READS_NEVER and self.world.kernel.now < self.began + _UNREAD:
             return
         if self.kind == READS_SLOWLY:
             self._read_slowly()
@@ -95,6 +98,7 @@ class Client:
             self._wait(self.world.rng.uniform(0.0, 2.0), self._break_off)
         if self.kind == READS_NEVER:
             self._wait(self.world.rng.uniform(20, 60), self._break_off)
+            self._wait(_UNREAD, self._news)
 
     def _say_rest(self, rest: bytes) -> None:
         if not self.over_at and not self.talk.end.gone:
@@ -115,8 +119,14 @@ class Client:
             self.talk.finish()
 
     def _read_slowly(self) -> None:
-        if self.talk.listen(16_000) and not self.over_at:
-            self._wait(0.4, self._news)
+        """Read a little, and nothing for a while, whatever arrives meanwhile."""
+        if not self._pausing and self.talk.listen(16_000) and not self.over_at:
+            self._pausing = True
+            self._wait(0.4, self._read_on)
+
+    def _read_on(self) -> None:
+        self._pausing = False
+        self._news()
 
     def _heard(self) -> None:
         talk = self.talk

@@ -42,7 +42,7 @@ MUTATIONS = (
     (
         "connections are cut with no other server up",
         "proxy/reaction.py",
-        "if not self._backend.pool.others_up(server):",
+        "if not others_up(server):",
         "if False:",
     ),
     (

@@ -22,7 +22,7 @@ LONGEST = {"stall": 4.0, "shortage": 10.0}
 HOW = {
     "server": STATES,
     "reload": ("server", "server", "health", "weight"),
-    "names": ("fail", "empty", "fewer"),
+    "names": ("fail", "empty", "fewer", "fewer", "fewer"),
     "upgrade": ("", "", "fails"),
 }
 
@@ -118,7 +118,7 @@ def story_of(seed: int) -> Story:
         (rng.uniform(0, length), rng.choice(clients.KINDS + (clients.ASKS, clients.WATCHES) * 3), rng.random() < 0.6)
         for _ in range(rng.randint(4, 45))
     )
-    named, descriptors, room = rng.choice((0, 0, 2)), rng.choice((600, 600, 600, 40)), rng.choice((64, 128, 160)) * 1024
+    named, descriptors, room = rng.choice((0, 2)), rng.choice((600, 600, 600, 40)), rng.choice((64, 128, 160)) * 1024
     return Story(seed, members, named, length, descriptors, room, tuple(settings), tuple(events), tuple(visits))
 
 
