@@ -1,4 +1,7 @@
-"""Pipes, memory files, and queues in which descriptors ride."""
+"""Pipes, memory files, and queues in which descriptors ride.
+
+Left out: that a process which has no room for what rides in a message gets a part of it (MSG_CTRUNC); here it has room.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ class QueueEnd(File):
                 return b"", []
             raise fail(errno.EAGAIN)
         message, files = self.inward.messages[at]
-        fds = [process.install(file) for file in files]
+        fds = [process.install(file, limited=False) for file in files]
         if flags & socket.MSG_PEEK:
             self.peeked += 1
         else:
