@@ -60,7 +60,10 @@ class Causes:
         self._faults = faults
 
     def of(self, connection: dict[str, Any], server: str = "") -> tuple[str, bool]:
-        """Return why a connection has ended, and whether it was allowed to; `server` is whose it was, if known."""
+        """Return why a connection has ended, and whether it was allowed to; `server` is whose it was, if known.
+
+        The port is 0 for a connection that was reset before its client could ask which one it has.
+        """
         if REFUSED in (connection.get("what"), connection.get("ended")):
             return REFUSED, False
         at = _of_day(connection["gone"])
@@ -73,7 +76,7 @@ class Causes:
         faults = self._of_server(server or (line.server if line else ""), at)
         if "kill" in faults:
             return "the server was killed", True
-        fits = reason in THEIRS or connection.get("what") == "late"
+        fits = reason in THEIRS or connection.get("what") == "late" or not connection["port"]
         return (f"{reason} ({faults[-1]})", True) if faults and fits else (reason, False)
 
     def odd(self) -> list[str]:

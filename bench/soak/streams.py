@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench.soak.dialled import dial
 from tests.support.streams_checked import BULK, HALF_SERVER, KINDS, End
 
 POPULATION: Final = {"steady": 12, "fast": 2, "bulk": 1, "slow": 1, "half_client": 2, "half_server": 2, "held": 60}
@@ -29,6 +29,11 @@ class Stream(End):
         self.stuck = self.deserted = False
         """It did not end, or the other side ended it before its time."""
         self._lost = lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        with contextlib.suppress(OSError):  # it is reset already
+            self.port = transport.get_extra_info("sockname")[1]
+        super().connection_made(transport)
 
     def eof_received(self) -> bool:
         super().eof_received()
@@ -97,13 +102,12 @@ class Streams:
         over = asyncio.Event()
         self._number += 2
         stream = Stream(self._number, kind, lambda _: over.set())
-        dialled = await dial(self.port)
-        stream.port = dialled.port
-        if dialled.wrong:
-            stream.ended, stream.gone = dialled.wrong, time.time()
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: stream, "127.0.0.1", self.port)
+        except OSError as error:  # any but a refusal comes after the connect, before the loop has looked
+            stream.ended, stream.gone = ("refused" if error.errno == errno.ECONNREFUSED else "reset"), time.time()
             self.records.append(stream.record(self.target))
             return
-        await asyncio.get_running_loop().create_connection(lambda: stream, sock=dialled.sock)
         life = 0.3 if kind == BULK else self._luck.uniform(0.2, 1) * self._life
         end = time.monotonic() + life
         while not over.is_set() and not self._ending and time.monotonic() < end:

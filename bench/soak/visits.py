@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections import Counter
 from typing import Any
 
-from bench.soak.dialled import dial
 from bench.soak.server import HEADER
 from tests.support.streams_checked import VISIT
 
@@ -42,10 +42,13 @@ class Visitors:
         self._ending = True
 
     async def _visit(self) -> None:
-        began, at, answer = time.monotonic(), time.time(), b""
-        sock, port, what = await dial(self._port)
-        if not what:
-            reader, writer = await asyncio.open_connection(sock=sock)
+        began, at, port, what, answer = time.monotonic(), time.time(), 0, "", b""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError as error:
+            what = "refused" if error.errno == errno.ECONNREFUSED else "reset"
+        else:
+            port = writer.get_extra_info("sockname")[1]
             try:
                 writer.write(bytes([VISIT]) + bytes(HEADER - 1))
                 answer = await asyncio.wait_for(reader.read(), _LATE)
