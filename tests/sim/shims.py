@@ -165,10 +165,11 @@ class Socket:
         return first, second
 
 
-def open_memory(fd: int, mode: str) -> io.BytesIO:
-    """Stand for `open` of a memory file's descriptor, which is closed with it; it is read at once."""
+def open_memory(fd: int, mode: str, *, closefd: bool = True) -> io.BytesIO:
+    """Stand for `open` of a memory file's descriptor, read at once; it is closed with it but for `closefd=False`."""
     file = process().file(fd)
     assert isinstance(file, Memory)
     data = bytes(file.page)
-    process().close(fd)
+    if closefd:
+        process().close(fd)
     return io.BytesIO(data)
