@@ -36,7 +36,6 @@ def install() -> None:
     vars(inherit)["socket"] = socket
     for module in (inherit, revive):
         vars(module)["SocketType"] = calls.Sock
-    vars(parcel)["open"] = shims.open_memory
     vars(timers)["set"] = shims.Ordered
     vars(closing)["_dissolve"] = calls.dissolve
     vars(sockets)["has_data"] = lambda sock: bool(calls.endpoint(sock.fileno()).inbox)

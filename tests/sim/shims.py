@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import io
 import os as real_os
 import socket as real_socket
 import struct
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any, Self
 
 from tests.sim.calls import process
@@ -64,6 +64,16 @@ class Os:
 
     def memfd_create(self, name: str, flags: int = 0) -> int:
         return process().install(Memory())
+
+    def pread(self, fd: int, most: int, at: int) -> bytes:
+        file = process().file(fd)
+        assert isinstance(file, Memory)
+        return bytes(file.page[at : at + most])
+
+    def fstat(self, fd: int) -> SimpleNamespace:
+        file = process().file(fd)
+        assert isinstance(file, Memory)
+        return SimpleNamespace(st_size=len(file.page))
 
     def write(self, fd: int, data: bytes) -> int:
         file = process().file(fd)
@@ -163,13 +173,3 @@ class Socket:
         ends = QueueEnd(one, other), QueueEnd(other, one)
         first, second = (QueueSock(fileno=process().install(end)) for end in ends)
         return first, second
-
-
-def open_memory(fd: int, mode: str, *, closefd: bool = True) -> io.BytesIO:
-    """Stand for `open` of a memory file's descriptor, read at once; it is closed with it but for `closefd=False`."""
-    file = process().file(fd)
-    assert isinstance(file, Memory)
-    data = bytes(file.page)
-    if closefd:
-        process().close(fd)
-    return io.BytesIO(data)
