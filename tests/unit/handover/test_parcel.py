@@ -11,14 +11,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.errors import HandoverError
-from lbproxy.handover.parcel import VERSION, Parcel, decode, encode, encode_state, memfd
+from lbproxy.handover.parcel import VERSION, Parcel, ProcessState, decode, encode, encode_state, memfd
 
+KNOWN = ProcessState.__annotations__.keys()
 names = st.text(min_size=1, max_size=20)
 counts = st.integers(0, 2**62)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
@@ -71,10 +73,14 @@ def test_what_is_sent_arrives(several: list[Parcel]) -> None:
         assert state is None
 
 
-@given(st.dictionaries(names, st.one_of(counts, names, st.lists(names))))
-def test_the_state_arrives(state: dict[str, object]) -> None:
-    """It comes in a message of its own."""
-    assert decode(encode_state(state), []) == ([], state)
+@given(
+    st.fixed_dictionaries({}, optional={"drained": st.lists(names), "carrier": counts, "sets": st.lists(names)}),
+    st.dictionaries(names.filter(lambda key: key not in KNOWN), st.one_of(counts, names, st.lists(names))),
+)
+def test_the_state_arrives(state: ProcessState, later: dict[str, object]) -> None:
+    """It comes in a message of its own; a later version may have more to say."""
+    whole: Any = {**later, **state}
+    assert decode(encode_state(whole), []) == ([], whole)
 
 
 def null() -> int:
