@@ -19,6 +19,7 @@ PACKAGES = {
     "etcd": "etcd-server",
     "etcdctl": "etcd-client",
     "fish": "fish",
+    "gcc": "gcc",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "man": "man-db",
