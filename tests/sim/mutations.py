@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 600
+SEEDS = 2000
 MUTATIONS = (
     ("an edge is forgotten", "relay/flow.py", "if size < BUFFER and not self.thorough:", "if True:"),
     (
