@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lbproxy.balance.state import State
 from lbproxy.balance.suspicion import ON_TRIAL
 from lbproxy.handover.marks import SLOT
-from tests.sim.clients import HALF_CLOSES, LEAVES, READS_NEVER, SAYS_NOTHING, STUTTERS, Client
-from tests.sim.servers import CLOSING, GONE, HUNG, RESETTING, SILENT, SLOW, WELL
+from tests.sim.clients import HALF_CLOSES, LEAVES, READS_NEVER, SAYS_NOTHING, STUTTERS, UPLOADS, Client
+from tests.sim.servers import CLOSING, GONE, HASTY, HUNG, RESETTING, SILENT, SLOW, WELL
 from tests.sim.talk import Talk
 
 if TYPE_CHECKING:
@@ -170,7 +170,10 @@ def _promised(world: World, client: Client) -> bool:
         return False
     # A whole ClientHello and nothing behind it may be said again.
     lone = world.config.first_byte_timeout and client.tls and client.kind not in (HALF_CLOSES, STUTTERS)
-    if not lone and any(_ever(world, state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE, CLOSING)):
+    deaf = (HASTY,) if client.kind == UPLOADS else ()  # who may have heard enough before it answers
+    if not lone and any(
+        _ever(world, state, begin, end) for state in (HUNG, RESETTING, SLOW, SILENT, GONE, CLOSING, *deaf)
+    ):
         return False
     return any(
         server.only(WELL, begin, end) and world.story.in_rotation(at, begin - 1000, end - 1000)
@@ -205,9 +208,10 @@ def at_rest(world: World, host: Host) -> None:
 
 
 def is_well(world: World, host: Host) -> bool:
-    """Whether all servers are up again, as far as anybody looks."""
+    """Whether all servers are up again, as far as anybody looks, and none is left drained."""
+    looks = world.config.health is not None
     servers = host.proxy.backend.pool.servers
-    return world.config.health is None or all(each.health.state is State.UP for each in servers if not each.manual)
+    return all(not each.manual and (not looks or each.health.state is State.UP) for each in servers)
 
 
 def well_again(world: World, host: Host) -> None:
