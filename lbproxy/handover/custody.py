@@ -93,9 +93,13 @@ class Custody:
         pause = _SOON
         while True:
             await asyncio.sleep(pause)
-            if self._keeper is not None and not self.still:
-                self._keeper.sweep(monotonic())
+            self.sweep(monotonic())
             pause = _SWEEP
+
+    def sweep(self, now: float) -> None:
+        """Keep what has become old enough, and what a successor must know besides."""
+        if self._keeper is not None and not self.still:
+            self._keeper.sweep(now)
 
     @property
     def kept(self) -> int:

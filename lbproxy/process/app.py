@@ -213,7 +213,9 @@ class App:
 
     async def set_drain(self, server: str, drain: bool) -> bool:
         """Take `server` out of rotation in every proxy that has it, or put it back; False if none has it."""
-        return self._proxies.set_drain(server, drain)
+        found = self._proxies.set_drain(server, drain)
+        self._custody.sweep(monotonic())  # a crash does not undo what somebody has been told is done
+        return found
 
     async def rebalance(self, dry_run: bool) -> dict[str, int]:
         """Close quiet surplus connections once, or only count them; returns how many, by server name."""

@@ -455,6 +455,18 @@ def test_what_was_known_of_connections_and_servers_outlives_a_restart_and_a_cras
                 client.close()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crash_does_not_undo_what_the_operator_was_told(workers: int) -> None:
+    """Drained, or ready again, and killed in the same moment."""
+    with Echo("one") as one, Echo("two") as two:
+        servers = [{"name": "one", "address": one.address}, {"name": "two", "address": two.address}]
+        with Service({**one_proxy(servers), "workers": workers}) as service:
+            for word, drained in (("drain", True), ("ready", False)) * 2:
+                service.lbproxy(word, "one")
+                service.kill("KILL")
+                assert (service.status()["proxies"]["p"]["servers"]["one"]["state"] == "draining") is drained
+
+
 def test_connections_that_nobody_takes_over_are_reset(streams: Numbered) -> None:
     """`systemctl stop`: a FIN would tell both ends that their stream is whole."""
     with Service({**one_proxy([streams.address]), "shutdown_timeout": "1s"}) as service:

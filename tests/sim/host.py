@@ -96,10 +96,8 @@ class Host:
         self.custody.forget(slot)
 
     def _sweep(self) -> None:
-        keeper = self.custody._keeper
-        if self.alive and keeper is not None and not self.custody.still:
-            keeper.sweep(self.world.kernel.now)
         if self.alive:
+            self.custody.sweep(self.world.kernel.now)
             self.loop.call_later(1.0, self._sweep)
 
     def run(self, call: Any) -> None:
@@ -109,6 +107,7 @@ class Host:
     def drain(self, name: str, drain: bool) -> None:
         """Take a server out of rotation, or put it back."""
         self.proxies.set_drain(name, drain)
+        self.custody.sweep(self.world.kernel.now)
 
     def reload(self, config: ProxyConfig) -> None:
         """Go over to a configuration."""
