@@ -141,10 +141,13 @@ class World:
         return self.broken
 
     def _settle(self, bound: float) -> None:
-        """Wait until all servers are up again and all clients have gone, for so long at most."""
+        """Wait until servers are up again, clients have gone and nobody is about to be killed, for so long at most."""
         end = self.kernel.now + bound
         while self.kernel.now < end and not (
-            self.host.serves and rules.is_well(self, self.host) and all(each.over_at for each in self.clients.values())
+            self.host.serves
+            and not calls.FATAL
+            and rules.is_well(self, self.host)
+            and all(each.over_at for each in self.clients.values())
         ):
             self.kernel.run(self.kernel.now + 2)
 
