@@ -208,10 +208,13 @@ def at_rest(world: World, host: Host) -> None:
 
 
 def is_well(world: World, host: Host) -> bool:
-    """Whether all servers are up again, as far as anybody looks, and none is left drained."""
+    """Whether all servers are up again, as far as anybody looks, and known by name, and none is left drained."""
     looks = world.config.health is not None
     servers = host.proxy.backend.pool.servers
-    return all(not each.manual and (not looks or each.health.state is State.UP) for each in servers)
+    return all(
+        each.endpoint is not None and not each.manual and (not looks or each.health.state is State.UP)
+        for each in servers
+    )
 
 
 def well_again(world: World, host: Host) -> None:
