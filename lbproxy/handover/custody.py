@@ -143,5 +143,8 @@ class Custody:
             return False
         self._keeper.sweep(inf)
         if not self._keeper.leave(self.freeze()):
-            log.error("not all of %d connections could be left to the next process", len(self._frozen))
+            log.error(
+                "not all of %d connections could be left to the next process: raise net.core.wmem_max or LimitNOFILE",
+                len(self._frozen),
+            )
         return True

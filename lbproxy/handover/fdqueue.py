@@ -38,13 +38,20 @@ class _Batch:
         return len(self._parcels) < _PER_MESSAGE and len(self._fds) + len(parcel.roles) <= MAX_FDS
 
     def add(self, parcel: Parcel) -> None:
-        """Put a connection in. Raises OSError when no memfd can be made."""
+        """Put a connection in, or nothing of it. Raises OSError when no memfd can be made."""
+        made: list[int] = []
+        try:
+            for _, data in parcel.blobs():
+                made.append(memfd("bytes", data))
+        except OSError:
+            for fd in made:
+                os.close(fd)
+            raise
         self._fds.append(parcel.client_fd)
         if parcel.server_fd >= 0:
             self._fds.append(parcel.server_fd)
-        for _, data in parcel.blobs():
-            self._memfds.append(memfd("bytes", data))
-            self._fds.append(self._memfds[-1])
+        self._fds.extend(made)
+        self._memfds += made
         self._parcels.append(parcel)
 
     def flush(self, sock: socket.socket) -> int:
@@ -80,7 +87,11 @@ class FdQueue:
             for parcel in parcels:
                 if not batch.fits(parcel):
                     self.entries += batch.flush(self.sender)
-                batch.add(parcel)
+                try:
+                    batch.add(parcel)
+                except OSError:  # those of the others are closed once they are sent
+                    self.entries += batch.flush(self.sender)
+                    batch.add(parcel)
             self.entries += batch.flush(self.sender)
         except OSError:  # EAGAIN: it is full; ETOOMANYREFS: more in flight than RLIMIT_NOFILE allows; EMFILE: no memfd
             return False

@@ -109,17 +109,21 @@ def test_a_full_one_says_so_and_keeps_what_it_has() -> None:
     queue.close()
 
 
-def test_no_descriptor_for_the_bytes_in_transit_is_a_refusal(queue: FdQueue) -> None:
-    """With RLIMIT_NOFILE reached no memfd can be made: the sender hears of it, no exception is let through."""
+@pytest.mark.parametrize(("left", "sent"), [(0, []), (1, []), (3, [1, 2, 3, 4, 5])])
+def test_descriptors_for_the_bytes_of_one_in_transit_are_enough(queue: FdQueue, left: int, sent: list[int]) -> None:
+    """With fewer, RLIMIT_NOFILE being reached, the sender hears of it: no exception is let through."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     top = os.open("/dev/null", os.O_RDONLY)
     os.close(top)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (top, limits[1]))
+    before = descriptors()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (top + left, limits[1]))
     try:
         complete = queue.send(parcels(5, (b"x", b"y")))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert not complete
+    assert complete == bool(sent)
+    assert descriptors() == before
+    assert in_flight(queue) == sent
 
 
 def test_a_message_that_cannot_be_read_costs_no_other(queue: FdQueue) -> None:
