@@ -8,7 +8,7 @@ import resource
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sized
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ import uvloop
 
 from lbproxy import __version__
 from lbproxy.balance.checked import CheckResult
+from lbproxy.balance.server import Endpoint
 from lbproxy.balance.state import State
 from lbproxy.checks.answer import NotAsked
 from lbproxy.checks.probe import Probe
@@ -501,71 +502,74 @@ def test_a_late_answer_that_decides_nothing_costs_the_server_no_new_connection(c
         assert len(server.requests) == 3, "the late answer was heard, and is not the answer to the question after it"
 
 
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def door(port: int, lets_in: Callable[[int], Awaitable[bool]]) -> AsyncIterator[tuple[Endpoint, Sized]]:
+    """Stand before a server, to which those come that `lets_in` says of, by their number; yields all that have come."""
+    came: list[asyncio.StreamWriter] = []
+
+    async def open_to(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        if await lets_in(len(came)):
+            near, far = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_pump(reader, far), _pump(near, writer))
+
+    front = await asyncio.start_server(open_to, "127.0.0.1", 0)
+    try:
+        yield endpoint(front.sockets[0].getsockname()[1]), came
+    finally:
+        for writer in came:
+            writer.close()
+        front.close()
+        await front.wait_closed()
+
+
 def test_a_server_is_sick_at_worst_where_only_a_new_connection_is_late(certs: Certs) -> None:
     """A queue of handshakes: what is open there works, and is asked first."""
+
+    async def the_first(number: int) -> bool:
+        return number == 1
+
     with Api(tls=certs.server_context()) as server:
-        held: list[asyncio.StreamWriter] = []
-
-        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(65536):
-                writer.write(data)
-            writer.close()
-
-        async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            held.append(writer)
-            if len(held) == 1:
-                near, far = await asyncio.open_connection("127.0.0.1", server.port)
-                await asyncio.gather(pump(reader, far), pump(near, writer))
 
         async def main() -> None:
-            front = await asyncio.start_server(door, "127.0.0.1", 0)
-            where = endpoint(front.sockets[0].getsockname()[1])
-            with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
-                up = CheckResult(State.UP, "200: ready", "ok")
-                assert await probe.ask(where) == up
-                why = f"no answer within {QUICK:g}s (TLS handshake)"
-                assert await probe.ask(where, fresh=True) == CheckResult(State.SICK, why, "timeout")
-                assert await probe.ask(where) == up
-            for writer in held:
-                writer.close()
-            front.close()
-            await front.wait_closed()
+            async with door(server.port, the_first) as (where, came):
+                with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
+                    up = CheckResult(State.UP, "200: ready", "ok")
+                    assert await probe.ask(where) == up
+                    why = f"no answer within {QUICK:g}s (TLS handshake)"
+                    assert await probe.ask(where, fresh=True) == CheckResult(State.SICK, why, "timeout")
+                    assert await probe.ask(where) == up
+                assert (len(came), server.accepted) == (2, 1)
 
         run(main)
-        assert (len(held), server.accepted) == (2, 1)
 
 
 def test_a_handshake_that_is_late_is_gone_on_with_and_not_begun_anew(certs: Certs) -> None:
     """Of a hundred that wait in a queue each would otherwise be followed by another one every two seconds."""
     opened = asyncio.Event()
+
+    async def later(number: int) -> bool:
+        return await opened.wait()
+
     with Api(tls=certs.server_context()) as server:
-        held: list[asyncio.StreamWriter] = []
-
-        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(65536):
-                writer.write(data)
-            writer.close()
-
-        async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            held.append(writer)
-            await opened.wait()
-            near, far = await asyncio.open_connection("127.0.0.1", server.port)
-            await asyncio.gather(pump(reader, far), pump(near, writer))
 
         async def main() -> None:
-            front = await asyncio.start_server(door, "127.0.0.1", 0)
-            where = endpoint(front.sockets[0].getsockname()[1])
-            with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
-                for _ in range(2):
-                    why = f"no answer within {QUICK:g}s (TLS handshake)"
-                    assert await probe.ask(where) == CheckResult(State.DOWN, why, "timeout")
-                opened.set()
-                assert await probe.ask(where) == CheckResult(State.UP, "200: ready", "ok")
-            front.close()
-            await front.wait_closed()
+            async with door(server.port, later) as (where, came):
+                with contextlib.closing(Probe(HealthConfig(timeout=QUICK), server.address)) as probe:
+                    for _ in range(2):
+                        why = f"no answer within {QUICK:g}s (TLS handshake)"
+                        assert await probe.ask(where) == CheckResult(State.DOWN, why, "timeout")
+                    opened.set()
+                    assert await probe.ask(where) == CheckResult(State.UP, "200: ready", "ok")
+                assert (len(came), server.accepted) == (1, 1)
 
         run(main)
-        assert (len(held), server.accepted) == (1, 1)
 
 
 def test_a_handshake_whose_server_has_gone_meanwhile_is_begun_anew(certs: Certs) -> None:
