@@ -4,10 +4,10 @@ HTTP goes over a kept connection. When half of the time is over without an answe
 TLS included: so a server that is late is told from one that is gone, in the same time. The kernel of a stopped process
 still accepts connections, but nobody there does TLS.
 
-A new connection costs a server far more than an answer, and one that is late is made later by it. So none is made where
-the question decides nothing yet, and a handshake that is not done in time is gone on with by the next question. Where
-the question decides nothing: then the kept one is kept, and its answer waited for before it is asked again. Before
-a new one is made in the usual course of things, the kept one has to answer: that it is late then says sick at worst.
+A new connection costs a server far more than an answer, and one that is late is made later by it. So where a question
+decides nothing yet no new one is made and the kept one stays, whose late answer is waited for before it is asked again.
+A handshake that is not done in time is gone on with by the next question. Before a new connection is made in the usual
+course of things, the kept one has to answer: that the new one is late says sick at worst, then.
 
 An apiserver logs every connection that ends within the handshake (kubernetes #70411), so a question ends politely: a
 `tls` one with close_notify, an HTTP connection is kept, and a `tcp` one is reset before its handshake's last ACK has
@@ -49,13 +49,12 @@ class _Kept:
     http: h11.Connection
     asked_at: float = NEVER
     """When the question was sent whose answer has not come; NEVER with none open."""
+    stale: bool = False
+    """Whether the answer that is to come is that to an earlier question."""
     received: int = 0
     """Bytes."""
     status: int = 0
     body: bytearray = field(default_factory=bytearray)
-
-    stale: bool = False
-    """Whether the answer that is to come is that to an earlier question."""
 
     def given_up(self) -> bool:
         """Whether the answer has been waited for long enough: what is there to carry it may be gone."""
