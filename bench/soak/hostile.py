@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from bench.soak.server import HEADER
@@ -51,7 +51,7 @@ class Hostile:
                 await one()
 
     @contextlib.asynccontextmanager
-    async def _reset_after(self, path: str | int):  # type: ignore[no-untyped-def]
+    async def _reset_after(self, path: str | int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         if isinstance(path, int):
             reader, writer = await asyncio.open_connection("127.0.0.1", path)
         else:
