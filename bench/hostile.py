@@ -1,8 +1,9 @@
 """What clients that mean no good cost all others: `python bench/hostile.py`, lbproxy beside nginx and HAProxy.
 
-Each attack is measured against the same load without it, one right after the other, in rounds; what is shown is the
-ratio of the two for rate and p99 (median of the rounds, and their range), what each attacker holds of the proxy's
-memory, and how much of a CPU all of them cost it while there is nobody else.
+The same load is measured without attackers and with them, in turn and on one process of the proxy; what is shown is the
+ratio to the mean of the two runs without that are next to it, for rate and p99 (median of the rounds, and their range),
+what each attacker of the first round holds of the proxy's memory, and how much of a CPU all cost it while there is
+nobody else.
 
 With many more that never read the kernel's memory for TCP (net.ipv4.tcp_mem) is used up, and each proxy stands still.
 """
@@ -17,7 +18,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import loadgen
 import measure
@@ -47,6 +47,7 @@ SCENARIOS = (
     Scenario("500 of 5,000 never read", "deaf", 500, ("ping", "-c", "4500")),
     Scenario("100 never read", "deaf", 100),
     Scenario("100 never read, bulk", "deaf", 100, ("down", "-c", "4")),
+    Scenario("500 never read, bulk", "deaf", 500, ("down", "-c", "4")),
 )
 Row = dict[str, float]
 _AT_REST = 0.02
@@ -55,37 +56,47 @@ _REST = 2.0
 """Seconds."""
 
 
-def pair(scenario: Scenario, proxy: proxies.Running, seconds: float) -> Row:
-    """Measure without and with; returns ratios, and what each attacker costs the proxy in memory, in KiB."""
+def measured(scenario: Scenario, proxy: proxies.Running, rounds: int, seconds: float) -> list[Row]:
+    """Measure in turn; returns a row for each round: ratios, what the attackers cost, and what there was without."""
     load = (*scenario.load, "-t", str(seconds))
     assert proxy.pid
-    before = loadgen.run(load, proxy.plain, timeout=120)
+    loadgen.run(load, proxy.plain, timeout=120)  # what is new to a process takes it longer
     rest = measure.pss(proxy.pid)
-    with Attack(
-        scenario.kind, scenario.count, proxy.plain[0], "echo" if scenario.kind == "murmur" else "hello"
-    ) as attack:
+    before = loadgen.run(load, proxy.plain, timeout=120)
+    rows: list[Row] = []
+    for _ in range(rounds):
+        with Attack(
+            scenario.kind, scenario.count, proxy.plain[0], "echo" if scenario.kind == "murmur" else "hello"
+        ) as attack:
+            _settle(proxy.pid)
+            held = measure.pss(proxy.pid)
+            used = sum(measure.cpu(proxy.pid))
+            time.sleep(_REST)
+            cost = (sum(measure.cpu(proxy.pid)) - used) / _REST
+            during = loadgen.run(load, proxy.plain, timeout=120)
         _settle(proxy.pid)
-        held = measure.pss(proxy.pid)
-        used = sum(measure.cpu(proxy.pid))
-        time.sleep(_REST)
-        cost = (sum(measure.cpu(proxy.pid)) - used) / _REST
-        during = loadgen.run(load, proxy.plain, timeout=120)
-    time.sleep(0.5)
-    return {
-        "rate": during["per_second"] / before["per_second"] if before["units"] else during["bytes"] / before["bytes"],
-        "p99": during["p99_us"] / before["p99_us"] if before["p99_us"] else 0.0,
-        "per_second": before["per_second"],
-        "p99_before_ms": before["p99_us"] / 1000,
-        "p99_during_ms": during["p99_us"] / 1000,
-        "kib": (held - rest) / 1024 / max(1, attack.connected),
-        "cpu": cost,
-        "connected": attack.connected,
-        "errors": during["errors"] + before["errors"],
-    }
+        after = loadgen.run(load, proxy.plain, timeout=120)
+        unit = "units" if during["units"] else "bytes"
+        rate, p99 = ((before[key] + after[key]) / 2 for key in (unit, "p99_us"))
+        rows.append(
+            {
+                "rate": during[unit] / rate,
+                "p99": during["p99_us"] / p99 if p99 else 0.0,
+                "per_second": rate / seconds,
+                "p99_without_ms": p99 / 1000,
+                "p99_with_ms": during["p99_us"] / 1000,
+                "kib": (held - rest) / 1024 / max(1, attack.connected),
+                "cpu": cost,
+                "connected": attack.connected,
+                "errors": during["errors"],
+            }
+        )
+        before = after
+    return rows
 
 
 def _settle(pid: int) -> None:
-    """Wait until the buffers of those who never read are full: 20 s at most."""
+    """Wait until it is at rest, as when the buffers of those who never read are full: 20 s at most."""
     for _ in range(40):
         used = sum(measure.cpu(pid))
         time.sleep(0.5)
@@ -101,14 +112,14 @@ def text(name: str, proxy: str, rows: Sequence[Row]) -> str:
     return (
         f"{name:26}{proxy:9}{statistics.median(rate):6.2f}  {rate[0]:.2f}-{rate[-1]:.2f}"
         f"{statistics.median(p99):8.2f}  {p99[0]:.2f}-{p99[-1]:.2f}"
-        f"{middle['p99_before_ms']:9.1f} {middle['p99_during_ms']:8.1f}"
-        f"{middle['kib']:8.1f}{middle['cpu']:7.3f}{middle['connected']:10.0f}{sum(row['errors'] for row in rows):7.0f}"
+        f"{middle['p99_without_ms']:9.1f} {middle['p99_with_ms']:8.1f}"
+        f"{rows[0]['kib']:8.1f}{middle['cpu']:7.3f}{middle['connected']:10.0f}{sum(row['errors'] for row in rows):7.0f}"
     )
 
 
 HEAD = (
-    f"{'attackers':26}{'proxy':9}{'rate with/without':>17}{'p99 with/without':>19}{'p99 ms: before, with':>21}"
-    f"{'KiB':>5}{'CPUs':>7}{'connected':>10}{'errors':>7}"
+    f"{'attackers':26}{'proxy':9}{'rate with/without':>17}{'p99 with/without':>19}{'p99 ms: without, with':>22}"
+    f"{'KiB':>4}{'CPUs':>7}{'connected':>10}{'errors':>7}"
 )
 
 
@@ -124,23 +135,21 @@ def main() -> int:
     print(network.enter(), names)
     loadgen.build()
     measure.most_fds()
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, list[Row]]] = {}
     print(HEAD)
     for scenario in (s for s in SCENARIOS if s.name in args.only):
-        rows: dict[str, list[Row]] = {name: [] for name, _ in names}
-        for _ in range(args.rounds):
-            for name in rows:
-                with ExitStack() as stack:
-                    servers = stack.enter_context(loadgen.servers())
-                    proxy = stack.enter_context(proxies.running(name, servers))
-                    try:
-                        rows[name].append(pair(scenario, proxy, args.seconds))
-                    except (loadgen.LoadError, AssertionError) as error:
-                        print(f"{scenario.name} {name}: {error}", file=sys.stderr)
-        for name, measured in rows.items():
-            if measured:
-                print(text(scenario.name, name, measured), flush=True)
-        found[scenario.name] = rows
+        found[scenario.name] = {}
+        for name, _ in names:
+            with ExitStack() as stack:
+                servers = stack.enter_context(loadgen.servers())
+                proxy = stack.enter_context(proxies.running(name, servers))
+                try:
+                    rows = measured(scenario, proxy, args.rounds, args.seconds)
+                except (loadgen.LoadError, AssertionError) as error:
+                    print(f"{scenario.name} {name}: {error}", file=sys.stderr)
+                    continue
+            print(text(scenario.name, name, rows), flush=True)
+            found[scenario.name][name] = rows
     (loadgen.OUT / "hostile.json").write_text(json.dumps(found, indent=1))
     return 0
 

@@ -19,6 +19,9 @@ BACKLOG: Final = 4096
 """The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4)."""
 _CLIENT_IDLE: Final = 60
 """Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
+_UNSENT: Final = 256 * 1024
+"""Bytes that wait in the kernel for a client without room for them. Left to itself it lets 2.6 MB wait on loopback, and a
+hundred clients that do not read take most of all others' bulk; less than this is no faster (bench/README.md)."""
 _ABSENT: Final = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 """The latter is what a kernel without IPv6 says of it."""
 _LISTENS: Final = "0A"
@@ -49,7 +52,7 @@ def name(address: SocketAddress) -> str:
 def listen(proxy: str, address: Address) -> SocketType:
     """Bind and listen; raises BindError (one of its kinds) that says for which proxy, where, and why not.
 
-    TCP_NODELAY and keepalive are set here once and inherited by every connection accepted (tcp(7)).
+    TCP_NODELAY and all else that is set here is inherited by every connection accepted (tcp(7)).
     """
     try:
         return listening(address)
@@ -80,6 +83,7 @@ def listening(address: Address) -> SocketType:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _CLIENT_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         sock.bind(sockaddr(address.host, address.port))
         sock.listen(BACKLOG)
     except OSError:

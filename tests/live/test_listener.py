@@ -104,12 +104,13 @@ def test_everybody_who_comes_is_let_in(house: House) -> None:
 
 
 def test_what_is_set_on_the_listener_is_inherited(house: House) -> None:
-    """TCP_NODELAY and keepalive cost no call per connection."""
+    """TCP_NODELAY, keepalive and how much may wait for a client cost no call per connection."""
     house.knock()
     house.loop.until(lambda: house.inside)
     client = house.inside[0]
     assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 256 * 1024
 
 
 def test_beyond_the_limit_clients_wait_until_others_leave(small: House, caplog: pytest.LogCaptureFixture) -> None:
