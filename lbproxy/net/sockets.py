@@ -20,8 +20,8 @@ BACKLOG: Final = 4096
 _CLIENT_IDLE: Final = 60
 """Seconds. A loopback peer cannot vanish silently; this only finds connections that a program has leaked."""
 _UNSENT: Final = 256 * 1024
-"""Bytes that wait in the kernel for a client without room for them. Left to itself it lets 2.6 MB wait on loopback, and a
-hundred clients that do not read take most of all others' bulk; less than this is no faster (bench/README.md)."""
+"""Bytes that wait in the kernel for a client without room for them. Left to itself it lets 2.6 MB wait on loopback, and
+a hundred clients that do not read take most of all others' bulk; less than this is no faster (bench/README.md)."""
 _ABSENT: Final = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 """The latter is what a kernel without IPv6 says of it."""
 _LISTENS: Final = "0A"
