@@ -62,6 +62,8 @@ class Conversation:
         self._answer = answer
         self._clients = clients
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT)
+        self._head_only = False
+        """The request is HEAD, to which no answer has a body, not even that it is a bad one (RFC 9110, 9.3.2)."""
         # With no room to buffer, drained means that the kernel has it all: a peer that reads nothing is noticed,
         # and aborting the transport afterwards loses nothing
         writer.transport.set_write_buffer_limits(high=0)
@@ -82,7 +84,7 @@ class Conversation:
             # Who has been answered may stay for the next question; who has only connected may not
             patience = IDLE_TIMEOUT
             reply = await self._answer(request)
-            await self._send(reply, body=request.method != "HEAD")
+            await self._send(reply)
             if self._http.our_state is h11.MUST_CLOSE or self._http.their_state is not h11.DONE:
                 return await self._linger()
             self._http.start_next_cycle()
@@ -94,6 +96,7 @@ class Conversation:
         Raises h11.RemoteProtocolError with the status to refuse it with.
         """
         self._clients.rest()  # until it is there whole: who sends a byte a second makes room for others
+        self._head_only = False
         if not self._http.trailing_data[0]:
             try:
                 async with asyncio.timeout(patience):
@@ -105,6 +108,7 @@ class Conversation:
                 head = await self._event()
                 if not isinstance(head, h11.Request):
                     return None
+                self._head_only = head.method == b"HEAD"
                 # Who waits for a 100 gets the answer instead, and the connection ends with it
                 if not self._http.they_are_waiting_for_100_continue:
                     await self._skip_body()
@@ -129,12 +133,12 @@ class Conversation:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         try:
-            await self._send(Reply(status, b"bad request\n", headers=(("Connection", "close"),)), body=True)
+            await self._send(Reply(status, b"bad request\n", headers=(("Connection", "close"),)))
             await self._linger()
         except OSError:
             log.debug("a refused client is gone")
 
-    async def _send(self, reply: Reply, *, body: bool) -> None:
+    async def _send(self, reply: Reply) -> None:
         """Write `reply`. Raises OSError if the peer is gone or does not take it in time."""
         headers = [
             ("Date", strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime())),
@@ -147,7 +151,7 @@ class Conversation:
         head = h11.Response(status_code=reply.status, headers=headers, reason=HTTPStatus(reply.status).phrase)
         out = self._http.send(head) or b""
         async with asyncio.timeout(REQUEST_TIMEOUT):
-            for at in range(0, len(reply.body) if body else 0, WRITE_SIZE):
+            for at in range(0, 0 if self._head_only else len(reply.body), WRITE_SIZE):
                 out += self._http.send(h11.Data(data=reply.body[at : at + WRITE_SIZE])) or b""
                 if at + WRITE_SIZE < len(reply.body):
                     await self._write(out)

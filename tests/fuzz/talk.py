@@ -106,7 +106,7 @@ async def _admin(data: bytes) -> None:
 def _is_head(client: h11.Connection) -> bool:
     """Whether there is a head without a body, though it has a length: then the next one follows, or nothing."""
     head, _, rest = client.trailing_data[0].partition(b"\r\n\r\n")
-    return b"200" in head and b"\r\nContent-Length: 0\r\n" not in head and (not rest or rest.startswith(b"HTTP/1.1 "))
+    return b"\r\nContent-Length: 0\r\n" not in head and (not rest or rest.startswith(b"HTTP/1.1 "))
 
 
 async def _ok(arguments: Mapping[str, object]) -> object:

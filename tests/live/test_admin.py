@@ -242,6 +242,17 @@ def test_head_has_the_head_of_get_and_no_body(daemon: Daemon, path: str) -> None
     assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+def test_a_bad_request_for_a_head_is_refused_without_a_body(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the method is known by then; found by fuzzing: the refusal was a traceback, and nobody was answered."""
+    bad = b" /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r3\r\n\r\n"
+    head, _, rest = raw(daemon, b"HEAD" + bad).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert not rest
+    assert raw(daemon, b"GET" + bad).endswith(b"\r\n\r\nbad request\n")
+    assert raw(daemon, b"HEAD /\x01" + bad).endswith(b"\r\n\r\nbad request\n")
+    assert not caplog.records
+
+
 def test_unknown_paths_are_404_and_say_what_there_is(daemon: Daemon) -> None:
     """A query is ignored, a path is not; the answer helps."""
     assert curl(daemon, "/livez?verbose=1")[0] == 200
