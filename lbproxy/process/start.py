@@ -17,7 +17,7 @@ import uvloop
 
 from lbproxy.config.load import Reading, loads, read_file
 from lbproxy.config.model import Config, Log
-from lbproxy.errors import ConfigError, HandoverError, LbproxyError
+from lbproxy.errors import ConfigError, LbproxyError
 from lbproxy.handover.inherit import Inherited, from_fds
 from lbproxy.handover.takeover import Takeover, live_apart
 from lbproxy.net.poller import Poller
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _REST: Final = 2.0
 """Seconds between a start that fails and the next one: what such starts cost is a tenth of a core."""
+_FEWEST_FDS: Final = 32
+"""At rest it has about 20 of them; with fewer than that uvloop, or what ends it, fails in ways of its own."""
 
 
 def main(file: str, control: str | None = None, *, waits: bool = False) -> int:
@@ -51,8 +53,8 @@ def main(file: str, control: str | None = None, *, waits: bool = False) -> int:
     if takeover is not None:
         live_apart()
     logs.setup(Log())
-    _raise_fd_limit()
     try:
+        _raise_fd_limit()
         reading = read_file(file)
         nursery = _nursery(reading.config)
         if takeover is not None:
@@ -60,7 +62,7 @@ def main(file: str, control: str | None = None, *, waits: bool = False) -> int:
         inherited = takeover.inherited if takeover is not None else from_fds(listen_fds())
         if isinstance(reading.config, ConfigError) and not inherited.config:
             raise reading.config
-    except (ConfigError, HandoverError) as problem:
+    except LbproxyError as problem:
         print(problem, file=sys.stderr)
         if takeover is not None:
             takeover.refuse(str(problem))
@@ -184,8 +186,13 @@ def _occupy_standard_streams() -> None:
 
 
 def _raise_fd_limit() -> None:
-    """Use all the file descriptors that the system grants; the soft limit is for programs that call select()."""
+    """Use all the file descriptors that the system grants; the soft limit is for programs that call select().
+
+    Raises LbproxyError if they are too few for the loop itself, which would end in a traceback.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < _FEWEST_FDS:  # below 0 is no limit
+        raise LbproxyError(f"a limit of {hard} open files is too low, {_FEWEST_FDS} is the least: raise LimitNOFILE")
     if soft == hard:
         return
     try:

@@ -26,7 +26,7 @@ PRIVILEGED = 80
 
 
 def run(directory: Path, config: dict[str, Any] | str, *words: str, ns: Namespace | None = None,
-        mode: int = 0o644) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        mode: int = 0o644, nofile: int | None = None) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run `lbproxy run` to its end, as root without what makes root special; assert one line and no traceback."""
     file = directory / "lbproxy.yaml"
     file.write_text(config if isinstance(config, str) else yaml.safe_dump({"control": f"{directory}/c.sock", **config}))
@@ -35,6 +35,8 @@ def run(directory: Path, config: dict[str, Any] | str, *words: str, ns: Namespac
     if os.geteuid() == 0:
         need("setpriv")
         command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", *command]
+    if nofile:
+        command = ["prlimit", f"--nofile={nofile}:{nofile}", *command]
     with inside(ns):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * FACTOR)
     assert "Traceback" not in done.stderr
@@ -144,6 +146,13 @@ def test_a_server_name_that_does_not_resolve_is_not_a_failed_start(workers: int)
             assert flood(daemon.port, 20).answers == {"one": 20}
             server = daemon.servers()[name]
             assert (server["state"], server["reason"]) == ("down", "its name does not resolve")
+
+
+@pytest.mark.parametrize("limit", [10, 16, 31])
+def test_fewer_descriptors_than_a_start_takes_are_a_line(tmp_path: Path, limit: int) -> None:
+    """Each number of them failed at a place of its own, most of them in uvloop."""
+    done = run(tmp_path, one_proxy(["127.0.0.1:1"]), nofile=limit)
+    assert only_line(done) == f"a limit of {limit} open files is too low, 32 is the least: raise LimitNOFILE"
 
 
 def test_few_descriptors_are_said_and_do_not_stop_a_start() -> None:
