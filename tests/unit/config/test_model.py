@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 
@@ -24,7 +25,7 @@ from lbproxy.config.model import (
     Text,
     Whole,
 )
-from lbproxy.config.scalars import constraint, members, read, required, write
+from lbproxy.config.scalars import constraint, expects, members, read, required, write
 from lbproxy.config.schema import descriptions
 
 ROOT = Path(__file__).parents[3]
@@ -112,6 +113,21 @@ def test_every_default_is_a_value_that_a_file_may_give(record: type, field: Any)
     """Its limits admit it, and it has the type that reading gives: a duration is a float."""
     found = read(members(record)[field.name], write(field.default))
     assert (found, type(found)) == (field.default, type(field.default))
+
+
+def values(hint: object) -> list[object]:
+    """Return the hints of what is a scalar in the file, of all that `hint` holds."""
+    hint = required(hint)
+    if get_origin(hint) in (tuple, Mapping):
+        return [each for part in get_args(hint) if part is not Ellipsis for each in values(part)]
+    return [] if hint in RECORDS else [hint]
+
+
+@pytest.mark.parametrize(("record", "field"), KEYS, ids=named)
+def test_what_a_value_must_be_can_be_said_in_words(record: type, field: Any) -> None:
+    """A mapping where an address belongs was an internal error, and at a start a traceback."""
+    for hint in values(members(record)[field.name]):
+        assert expects(hint)
 
 
 def test_only_what_nobody_can_guess_must_be_given() -> None:
