@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from lbproxy.net.contract import BUFFER, MOST_EVENTS, SocketAddress
-from tests.sim.files import PipeEnd
+from tests.sim.files import Page, PipeEnd
 from tests.sim.kernel import Epoll, Kernel, Process, fail
 from tests.sim.network import Listener
 from tests.sim.network import connect as tcp_connect
@@ -24,19 +24,21 @@ KERNEL: list[Kernel] = []
 """The one of the world at hand."""
 
 
-class Killed(BaseException):
-    """SIGKILL has come between two system calls."""
-
-
-FATAL: list[int] = []
-"""In how many reads from now the process is killed with what it has read in its hands; empty for not at all."""
-
-
 def process() -> Process:
-    """Return the process whose code runs."""
+    """Return the process whose code runs, for a system call. Raises Killed if SIGKILL comes before it."""
     current = KERNEL[-1].current
     assert current is not None, "a system call outside of any process"
+    current.step()
     return current
+
+
+def _write_to_memory() -> None:
+    current = KERNEL[-1].current
+    if current is not None:
+        current.step()
+
+
+Page.before_write = staticmethod(_write_to_memory)
 
 
 def endpoint(fd: int) -> Endpoint:
@@ -66,6 +68,7 @@ class Sock:
     def close(self) -> None:
         """Close it; twice is once."""
         if self._fd >= 0:
+            self._process.step()
             self._process.close(self.detach())
 
     def _end(self) -> Any:
@@ -73,6 +76,7 @@ class Sock:
 
     def shutdown(self, how: int) -> None:
         """End one of its streams or both."""
+        self._process.step()
         self._end().finish()
 
     def getsockname(self) -> SocketAddress:
@@ -98,6 +102,7 @@ class Sock:
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set an option."""
+        self._process.step()
         file = self._end()
         if isinstance(file, Endpoint):
             file.option(level, option, value)
@@ -118,9 +123,11 @@ class SimEpoll:
         return self._fd
 
     def register(self, fd: int, events: int) -> None:
+        self._process.step()
         self.file.add(self._process.file(fd), fd, events)
 
     def unregister(self, fd: int) -> None:
+        self._process.step()
         self.file.remove(self._process.file(fd), fd)
 
     def poll(self) -> tuple[int, ...]:
@@ -137,19 +144,21 @@ epoll = SimEpoll
 
 
 def accept(listener: Sock, fd: int) -> tuple[Sock, SocketAddress] | None:
-    file = process().file(fd)
+    ours = process()
+    file = ours.file(fd)
     assert isinstance(file, Listener)
     if not file.waiting:
         return None
-    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
+    ours.afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
     near = file.accept()
-    return Sock(fileno=process().install(near)), near.remote
+    return Sock(fileno=ours.install(near)), near.remote
 
 
 def connect(family: int, address: SocketAddress) -> Sock:
-    process().afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENETUNREACH)
+    ours = process()
+    ours.afford(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENETUNREACH)
     far = tcp_connect(KERNEL[-1], "127.0.0.1", (address[0], address[1]))
-    return Sock(fileno=process().install(far))
+    return Sock(fileno=ours.install(far))
 
 
 def recv(fd: int, most: int) -> bytes:
@@ -174,11 +183,6 @@ def copy(source: int, destination: int) -> int | tuple[int, int, bytes]:
         return -(error.errno or errno.EIO)
     if not data:
         return 0
-    if FATAL:
-        FATAL[0] -= 1
-        if FATAL[0] < 0:
-            FATAL.clear()
-            raise Killed
     try:
         sent = _write(endpoint(destination), data)
     except BlockingIOError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from tests.sim.kernel import File, Process, drop, fail
 
@@ -30,6 +32,12 @@ class PipeEnd(File):
 
 class Page(bytearray):
     """Memory that whoever maps a file shares."""
+
+    before_write: Callable[[], None] = staticmethod(lambda: None)
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        self.before_write()
+        super().__setitem__(where, value)
 
     def close(self) -> None:
         """Unmap it; it is there for the others."""

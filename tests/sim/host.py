@@ -57,7 +57,7 @@ class Host:
         self.world, self.store, self.config = world, store, config
         self.process = Process(world.kernel, world.story.descriptors)
         self.loop = SimLoop(world.kernel, self.process)
-        self.loop.killed = world.operations.died
+        self.loop.killed = partial(world.operations.died, self)
         self.alive = True
         self.serves = False
 

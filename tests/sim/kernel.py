@@ -156,6 +156,10 @@ class Epoll(File):
             self.remove(file, fd)
 
 
+class Killed(BaseException):
+    """SIGKILL has come; whatever a dead process would still do ends so too."""
+
+
 class Process:
     """A table of descriptors with a limit."""
 
@@ -165,6 +169,17 @@ class Process:
         self.short = False
         """Whether descriptors, memory and ports are short, for one reason or another."""
         self.files: dict[int, File] = {}
+        self.fatal = -1
+        """In how many steps SIGKILL comes; less than 0 for not at all."""
+        self.dead = False
+
+    def step(self) -> None:
+        """Begin what others can see: a system call, or a write to memory that is shared. Raises Killed."""
+        if self.fatal >= 0:
+            self.fatal -= 1
+            self.dead = self.fatal < 0
+        if self.dead:
+            raise Killed
 
     def afford(self, *errors: int) -> None:
         """Raise one of `errors` if there is not enough left for something new."""

@@ -6,8 +6,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
-from tests.sim.calls import Killed
-from tests.sim.kernel import Epoll, Kernel, Process
+from tests.sim.kernel import Epoll, Kernel, Killed, Process
 
 _TURN = 0.00005
 """Seconds from being woken to running."""

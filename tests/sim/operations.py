@@ -123,7 +123,10 @@ class Operations:
     def restart(self, event: Event) -> None:
         """Leave everything to the next process, which finds it in the fd store."""
         left: list[bool] = []
-        self.world.host.run(lambda: left.append(self.world.host.custody.leave()))
+        host = self.world.host
+        host.run(lambda: left.append(host.custody.leave()))
+        if not host.alive:
+            return
         if left != [True]:
             self.world.wrong("a restart has left nothing")
         self._next()
@@ -131,18 +134,26 @@ class Operations:
     def kill(self, event: Event) -> None:
         """End the process as SIGKILL does: what it has in its hands is lost, and the marks say so.
 
-        Every other time it has something in its hands: it is killed between a read and the write.
+        Three times of four that is in the midst of something, before any of the next system calls or writes to memory
+        that it shares.
         """
-        world = self.world
-        if world.rng.random() < 0.5:
-            calls.FATAL[:] = [world.rng.randrange(6)]
-            world.kernel.later(5.0, lambda: self.died() if calls.FATAL and world.host.serves else calls.FATAL.clear())
-        else:
-            self.died()
+        doomed, rng = self.world.host, self.world.rng
+        if rng.random() < 0.25:
+            self.died(doomed)
+            return
 
-    def died(self) -> None:
-        """Called when the process was killed."""
-        calls.FATAL.clear()
+        def too_late() -> None:
+            if doomed.alive and doomed.process.fatal >= 0:
+                doomed.process.fatal = -1
+                if doomed.serves:
+                    self.died(doomed)
+
+        doomed.process.fatal = rng.randrange(rng.choice((10, 100)))
+        self.world.kernel.later(5.0, too_late)
+
+    def died(self, host: Host) -> None:
+        """Called when a process was killed."""
+        assert host is self.world.host
         self.world.killed_now()
         self._next()
 
@@ -166,16 +177,22 @@ class Operations:
         self.world.kernel.later(self.world.rng.choice((0.0, 0.1, 2.0)), lambda: call(old, parcels))
 
     def _thaw(self, old: Host, parcels: list[Parcel]) -> None:
+        if not old.alive:
+            return
         self.world.note("upgrade")
         old.run(old.custody.thaw)
         old.serves = True
 
     def _hand_over(self, old: Host, parcels: list[Parcel]) -> None:
         """Give descriptors and state to a new process, which serves; the old one ends."""
+        if not old.alive:
+            return
         self.world.note("upgrade")
         new = Host(self.world, self.store, self.config())
         state: list[Any] = []
         old.run(lambda: state.append(old.custody.state()))
+        if not old.alive:
+            return
         for parcel in parcels:
             parcel.client_fd = new.process.install(old.process.file(parcel.client_fd))
             if parcel.server_fd >= 0:

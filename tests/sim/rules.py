@@ -138,11 +138,11 @@ def judged(world: World, client: Client) -> None:
         world.wrong(
             f"client {client.number} ({client.kind}, {'TLS' if client.tls else 'plain'}) was not served in time"
         )
-    if not unexpected:
+    if not unexpected or client.peer in world.lost:
         return
     reason = end.reason if end is not None else None
     if reason is None:
-        if client.peer not in world.lost and not world.holed(client.peer) and not world.config.max_connections:
+        if not world.holed(client.peer) and not world.config.max_connections:
             world.wrong(f"client {client.number} was cut, and nobody has said why")
     elif reason == "error" or (reason.startswith("client") and not talk.finished):
         world.wrong(f"client {client.number} was cut for {reason}")

@@ -36,13 +36,14 @@ class Os:
         return getattr(real_os, name)
 
     def pipe2(self, flags: int) -> tuple[int, int]:
-        process().afford(errno.EMFILE, errno.ENFILE)
-        channel = Channel(4096 if process().short else PIPE)
-        first = process().install(PipeEnd(channel))
+        ours = process()
+        ours.afford(errno.EMFILE, errno.ENFILE)
+        channel = Channel(4096 if ours.short else PIPE)
+        first = ours.install(PipeEnd(channel))
         try:
-            return first, process().install(PipeEnd(channel))
+            return first, ours.install(PipeEnd(channel))
         except OSError:
-            process().close(first)
+            ours.close(first)
             raise
 
     def listdir(self, path: str) -> list[str]:
@@ -138,6 +139,7 @@ class QueueSock:
 
     def close(self) -> None:
         if self._fd >= 0:
+            self._process.step()
             fd, self._fd = self._fd, -1
             self._process.close(fd)
 
@@ -148,14 +150,17 @@ class QueueSock:
         """Do nothing."""
 
     def send(self, message: bytes) -> int:
+        self._process.step()
         self._file.send(message, [])
         return len(message)
 
     def sendmsg(self, parts: Sequence[bytes], rights: Sequence[tuple[int, int, Iterable[int]]]) -> None:
+        self._process.step()
         files = [self._process.file(fd) for _, _, fds in rights for fd in fds]
         self._file.send(b"".join(parts), files)
 
     def recvmsg(self, size: int, room: int, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:
+        self._process.step()
         message, fds = self._file.receive(self._process, flags)
         return message, [(0, 0, struct.pack(f"={len(fds)}i", *fds))] if fds else [], 0, None
 
@@ -171,5 +176,6 @@ class Socket:
     def socketpair(self, *_: object) -> tuple[QueueSock, QueueSock]:
         one, other = Queue(212992), Queue(212992)
         ends = QueueEnd(one, other), QueueEnd(other, one)
-        first, second = (QueueSock(fileno=process().install(end)) for end in ends)
+        ours = process()
+        first, second = (QueueSock(fileno=ours.install(end)) for end in ends)
         return first, second

@@ -8,11 +8,13 @@ from random import Random
 from typing import Any
 
 from lbproxy.handover.inherit import Inherited
+from lbproxy.relay.link import ENDED
 from tests.sim import calls, clients, rules, servers, talk
-from tests.sim.host import Host
+from tests.sim.host import LISTEN, Host
 from tests.sim.kernel import Kernel
 from tests.sim.operations import Operations
 from tests.sim.story import Event, Story
+from tests.sim.tcp import Endpoint
 
 access = logging.getLogger("lbproxy.access")
 
@@ -29,7 +31,6 @@ class World:
         self.kernel = Kernel(self.rng)
         self.kernel.partial, self.kernel.room = 1 / 16, story.room
         calls.KERNEL[:] = [self.kernel]
-        calls.FATAL.clear()
         self.broken: list[str] = []
         self.servers = [servers.Server(self, number + 1) for number in range(len(story.members))]
         self.clients: dict[int, clients.Client] = {}
@@ -38,7 +39,7 @@ class World:
         self.ends: dict[tuple[str, int], rules.End] = {}
         """By the address of a client: what was said of its end."""
         self.lost: set[Any] = set()
-        """Clients whose connections were too young to be kept, or without a server, when a process was killed."""
+        """Clients whose connections were too young to be kept, without a server or just ended when one was killed."""
         self.killed: list[set[Any]] = []
         """Clients of all connections there were when a process was killed: any may have had bytes in its hands."""
         self.did: set[str] = set()
@@ -90,8 +91,13 @@ class World:
     def killed_now(self) -> None:
         """Take in that the process at hand is killed."""
         sessions = list(self.host.proxies.sessions())
-        self.killed.append({each.peer for each in sessions})
-        self.lost |= {each.peer for each in sessions if each.link is None or not each.link.kept}
+        files = self.host.process.files.values()
+        here = (LISTEN.host, LISTEN.port)
+        peers = {file.remote for file in files if isinstance(file, Endpoint) and file.local == here}
+        links = [(each.peer, each.link) for each in sessions if each.link is not None]
+        kept = {peer for peer, link in links if link.kept and link.state != ENDED}
+        self.killed.append(peers)
+        self.lost |= peers - kept
 
     def arrived(self, server: str, talk: talk.Talk, more: int) -> None:
         """Take in that a client's first words are at a server, with `more` bytes behind them."""
@@ -145,7 +151,7 @@ class World:
         end = self.kernel.now + bound
         while self.kernel.now < end and not (
             self.host.serves
-            and not calls.FATAL
+            and self.host.process.fatal < 0
             and rules.is_well(self, self.host)
             and all(each.over_at for each in self.clients.values())
         ):
