@@ -97,7 +97,7 @@ class World:
         links = [(each.peer, each.link) for each in sessions if each.link is not None]
         kept = {peer for peer, link in links if link.kept and link.state != ENDED}
         self.killed.append(peers)
-        self.lost |= peers - kept
+        self.lost |= (peers | {peer for peer, link in links if link.state == ENDED}) - kept
 
     def arrived(self, server: str, talk: talk.Talk, more: int) -> None:
         """Take in that a client's first words are at a server, with `more` bytes behind them."""
