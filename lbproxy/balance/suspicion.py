@@ -20,7 +20,8 @@ again. Being suspect is a preference and never a reason to refuse.
 What undoes a failure depends on how far it got. A server that could not be connected to has only to be connected to.
 One that broke off connections it had accepted must answer a client: that it accepts another proves nothing, and
 neither does a check, which it may have passed all the time; unless the checks have seen an outage too, and its end:
-then that was it (`explained`).
+then that was it (`explained`). Where no client comes at all, as to a backup, a check will do after a while: one client
+would have been sent there by then.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ TABLE: Final = (
 """The standing that follows, by the one before and by the event."""
 
 
+_UNTRIED: Final = 60.0
+"""Seconds since the last failure, six times the usual fail_timeout, after which a check's word is all there will be."""
 _UNPROVED: Final = 1e12
 """Seconds, more than any clock shows."""
 
@@ -140,7 +143,7 @@ class Suspicion:
 
     def vouch(self, now: float) -> None:
         """Take in that a check says up."""
-        if now >= self._try_at and not self._must_answer:
+        if now >= self._try_at and (not self._must_answer or now - self.failed_at >= _UNTRIED):
             self._turn(VOUCHED)
 
     def explained(self) -> None:

@@ -92,11 +92,12 @@ def client_over(world: World, client: Client) -> None:
     if client.peer in world.lost:
         return  # the kernel has closed it, with a FIN if all was read
     if talk.closed and not talk.resets:
+        # One that ends a connection at once has not waited for the client's first words.
+        unheard = not talk.heard and _ever(world, CLOSING, client.began - 1, world.kernel.now)
         if not told:
-            by_a_server = _ever(world, CLOSING, client.began - 1, world.kernel.now)
-            if talk.heard or not (talk.finished or by_a_server):
+            if talk.heard or not (talk.finished or unheard):
                 world.wrong(f"client {client.number} ({client.kind}) was sent FIN by nobody")
-        elif not any(each.finished and each.said == talk.heard for each in told):
+        elif not (unheard or any(each.finished and each.said == talk.heard for each in told)):
             said = [(each.said, each.finished, each.resets) for each in told]
             world.wrong(f"client {client.number} ({client.kind}): FIN after {talk.heard} bytes; servers: {said}")
     for each in told:

@@ -156,6 +156,28 @@ def test_a_check_vouches_for_a_connect_and_only_once_the_time_is_over(
     assert seen == trusted
 
 
+def test_a_check_vouches_for_whom_no_client_tries() -> None:
+    """A backup that broke off a connection was down for good: nobody goes there while the others are well."""
+    suspicion = Suspicion(1, 10.0)
+    suspicion.observe(BROKEN_OFF, 0.0)
+    suspicion.observe(BROKEN_OFF, 5.0)
+    seen = []
+    for now in (64.9, 65.0):
+        suspicion.vouch(now)
+        seen.append(suspicion.standing == TRUSTED)
+    assert seen == [False, True]
+
+
+def test_a_check_waits_for_fail_timeout_where_that_is_longer() -> None:
+    """What was configured holds."""
+    suspicion = Suspicion(1, 300.0)
+    suspicion.observe(BROKEN_OFF, 0.0)
+    suspicion.vouch(299.9)
+    assert suspicion.standing == SUSPECT
+    suspicion.vouch(300.0)
+    assert suspicion.standing == TRUSTED
+
+
 def test_one_connection_at_a_time_tries_a_suspect_server() -> None:
     """When its time is over, and again when one that has gone there took as long without a word."""
     suspicion = Suspicion(1, 10.0)
