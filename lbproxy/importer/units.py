@@ -14,7 +14,8 @@ _NGINX: Final = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400, "w"
 """nginx, "Configuration file measurement units"; a month has 30 days, a year 365."""
 _HAPROXY: Final = {"us": 1e-6, "ms": 0.001, "": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 """HAProxy, "Time format": without a unit it is milliseconds."""
-_PART: Final = r"(\d{1,12})(ms|[smhdwMy]?)"
+_PART: Final = r"(\d{1,12})(?!\d)(ms|[smhdwMy]?)"
+"""A number goes to its last digit: were it cut anywhere, forty digits could be cut in more ways than can be tried."""
 _PARTS: Final = re.compile(rf"(?:{_PART} *)+")
 _TIME: Final = re.compile(r"(\d{1,12})(us|ms|[smhd]?)")
 _WHOLE: Final = re.compile(r"\d{1,12}")

@@ -17,6 +17,12 @@ def test_nginx_means_seconds(text: str, time: str) -> None:
     assert nginx_time(text) == time
 
 
+def test_digits_without_end_are_no_time() -> None:
+    """And that is found at once: each way to cut sixty digits into numbers was tried, and nobody saw the end of it."""
+    text = "1" * 60 + "x"
+    assert nginx_time(text) == text
+
+
 @pytest.mark.parametrize(
     ("text", "time"),
     [("5000", "5s"), ("250", "250ms"), ("15s", "15s"), ("2m", "2m"), ("1d", "24h"), ("500us", "0.0005s"), ("0", "0"),
