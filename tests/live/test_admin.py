@@ -418,7 +418,8 @@ def test_connections_that_are_kept_lock_nobody_out(daemon: Daemon) -> None:
             sock.sendall(GET)
             assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert curl(daemon, "/livez")[::2] == (200, "ok\n")
-        assert list(map(_closed, kept)) == [True] + [False] * (admin.MAX_CONNECTIONS - 1)
+        until(lambda: _closed(kept[0]), "who has rested for longest has made room")
+        assert not any(map(_closed, kept[1:]))
     quiet(daemon)
 
 
