@@ -15,7 +15,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
-def form(*, bound: bool) -> str:
+def notation(*, bound: bool) -> str:
     """Return how an address is written, in words; `bound` is as for `read_address`."""
     return f"{'IP' if bound else 'HOST'}:PORT, such as 10.4.6.11:6443 or [fd00::11]:6443"
 
@@ -29,7 +29,7 @@ def read_address(text: str, *, bound: bool) -> Address:
         raise ValueError(f"{why}, got {quoted(text)}")
     found = _SPLIT.fullmatch(text)
     if found is None:
-        raise ValueError(f"must be {form(bound=bound)}, got {quoted(text)}")
+        raise ValueError(f"must be {notation(bound=bound)}, got {quoted(text)}")
     bracketed, bare, digits = found.groups()
     if not _PORT.fullmatch(digits) or int(digits) > 65535:
         raise ValueError(f"the port must be a whole number from 1 to 65535, got {quoted(text)}")

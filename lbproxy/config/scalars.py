@@ -10,7 +10,7 @@ import types
 from functools import cache
 from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
-from lbproxy.config.address import form, read_address
+from lbproxy.config.address import notation, read_address
 from lbproxy.config.model import Address, Duration, Literally, Text, Whole
 from lbproxy.config.report import quoted
 
@@ -111,7 +111,7 @@ def expects(hint: object) -> str:
     """Return what a value of `hint` must be, in words."""
     match constraint(required(hint)):
         case Address() | Literally() as kind:
-            return form(bound=isinstance(kind, Literally))
+            return notation(bound=isinstance(kind, Literally))
         case Whole(low, high):
             return f"a whole number from {low} to {high}"
         case Duration(low, high, zero):

@@ -16,7 +16,7 @@ What is real: the poller, links and flows, sessions and their search, dials, cho
 the keeper with its marks and queues, parcels, custody; the answers of checks and of look-ups are taken in by the
 real door. What is not: sockets, time, the streams of the checks, the name server, uvloop and the process around it
 all (`process/`), several workers (`workers/`: what they can do to each other lies between two instructions, and a
-process here is interrupted by system calls only), and the compiled form, since nothing can be put in the place of
-its calls in C. What Linux does that this kernel does not is said in `tcp`; tests/sim/test_kernel.py runs the same
-programs on both.
+process here is interrupted only at system calls and, by SIGKILL, at writes to shared memory), and the compiled form,
+since nothing can be put in the place of its calls in C. What Linux does that this kernel does not is said in `tcp`;
+tests/sim/test_kernel.py runs the same programs on both.
 """
