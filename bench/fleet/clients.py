@@ -68,7 +68,7 @@ class Client:
         self.master = master
         self.lost_at = None
         self._pause = _FIRST
-        master.clients.add(self)
+        master.clients[self] = None
         if master.state in (SILENT, HUNG):
             self.unheard()
 
@@ -82,7 +82,7 @@ class Client:
         """Lose the connection, by a reset from whichever side."""
         if self.master is None:
             return
-        self.master.clients.discard(self)
+        self.master.clients.pop(self, None)
         self.master = None
         self.lost_at = self._clock.now
         self.on_loss(self)

@@ -194,7 +194,7 @@ class K3s(Peer):
     def __init__(self, clock: Clock, masters: list[Master], rng: Random) -> None:
         super().__init__(clock, masters, rng)
         self._active = 0
-        self._here: set[Client] = set()
+        self._here: dict[Client, None] = {}
         clock.call(rng.uniform(0, 1.0), self._look)
 
     def _look(self) -> None:
@@ -219,8 +219,8 @@ class K3s(Peer):
             master = self.masters[n]
             if master.state == REFUSING:
                 continue
-            self._here.add(client)
-            self.hold(client, partial(self._here.discard, client))
+            self._here[client] = None
+            self.hold(client, partial(self._here.pop, client, None))
             if master.state != SILENT:
                 self.shake_hands(client, master)
             return

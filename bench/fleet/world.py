@@ -70,7 +70,8 @@ class Master:
     def __init__(self, clock: Clock, name: str, rate: float, one_queue: bool = False) -> None:
         self.name = name
         self.state = UP
-        self.clients: set[Client] = set()
+        self.clients: dict[Client, None] = {}
+        """As they came: what follows from their order is the same in each run."""
         self.connects: Counter[int] = Counter()
         """By second: connections of clients, also those that nobody waited for in the end."""
         self.checks: Counter[int] = Counter()
