@@ -27,6 +27,16 @@ def connect(port: int, host: str = "127.0.0.1", ns: Namespace | None = None) -> 
     return sock
 
 
+def turned_away(port: int) -> bool:
+    """Whether a connection ends in a reset, which may come before connect() has returned, and not in an EOF."""
+    try:
+        with connect(port) as sock:
+            receive_all(sock)
+    except ConnectionResetError:
+        return True
+    return False
+
+
 def receive(sock: socket.socket, size: int) -> bytes:
     """Return exactly `size` bytes, or fewer if the peer ends before."""
     got = bytearray()
