@@ -57,7 +57,7 @@ def test_a_name_that_does_not_resolve_is_a_server_that_is_down_until_it_does(ech
         assert daemon.servers()[named]["reason"] == "its name does not resolve"
         assert flood(daemon.port, 20).answers == {"one": 20}
         assert turned_away(alone)
-        assert "cannot look up later.test" in daemon.log
+        until(lambda: "cannot look up later.test" in daemon.log)
         daemon.write({"127.0.0.12": "later.test"})
         config["proxies"]["p"]["connect_timeout"] = "500ms"
         daemon.reload({**config, "proxies": {"p": config["proxies"]["p"]}})

@@ -336,7 +336,7 @@ def test_the_last_server_of_a_proxy_is_drained_only_by_force(daemon: Daemon) -> 
     assert only_line(done.stderr) == "lbproxy: m2 is the last server of p that takes new connections (see --force)"
     assert daemon.servers()["m2"]["state"] == "up"
     assert daemon.cli("drain", "m1").returncode == 0  # is nothing new
-    assert daemon.log.count("server m1 drained by the operator") == before + 1
+    until(lambda: daemon.log.count("server m1 drained by the operator") == before + 1)
     assert json.loads(daemon.cli("drain", "--force", "--json", "m2").stdout) == {"server": "m2"}
     assert daemon.servers()["m2"]["state"] == "draining"
     for server in ("m1", "m2"):

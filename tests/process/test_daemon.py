@@ -78,7 +78,7 @@ def test_a_taken_admin_port_does_not_stop_the_proxy(server: Echo) -> None:
         with Daemon(config) as daemon:
             with connect(daemon.port) as client:
                 assert receive_line(client) == "one"
-            assert " WARNING admin: " in daemon.log
+            until(lambda: " WARNING admin: " in daemon.log)
             port = free_port()
             daemon.reload({**config, "admin": {"listen": f"127.0.0.1:{port}"}})
             until(lambda: healthz(port) == b"HTTP/1.1 200")

@@ -111,8 +111,8 @@ def test_without_a_control_socket_it_serves(tmp_path: Path, where: str) -> None:
     path = str(tmp_path / where)
     with Echo("one") as one, Uncontrolled(one_proxy([one]), path) as daemon:
         assert greeting(daemon.port) == "one"
-        assert path in daemon.log
-        assert "no command is answered" in daemon.log
+        until(lambda: path in daemon.log)
+        until(lambda: "no command is answered" in daemon.log)
 
 
 def test_a_configuration_that_one_may_not_read(tmp_path: Path) -> None:
@@ -164,4 +164,4 @@ def test_few_descriptors_are_said_and_do_not_stop_a_start() -> None:
         for client in clients:
             client.close()
         assert greeting(daemon.port) == "one"
-        assert "out of file descriptors" in daemon.log
+        until(lambda: "out of file descriptors" in daemon.log)
