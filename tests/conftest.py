@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from lbproxy.net.syscalls import COMPILED
 from tests.support import certs as certificates
-from tests.support import need
+from tests.support import child, need
 from tests.support.certs import Certs
 from tests.support.wait import FACTOR, until
 
@@ -35,6 +35,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if need.missing:
         packages = " ".join(sorted(need.missing))
         terminalreporter.write_line(f"to run the skipped tests on Debian or Ubuntu: apt-get install {packages}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what those have logged that a fixture has started, and does not stop before the test is reported on."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {each.command[0]}", each.log) for each in child.running]
+    return report
 
 
 def _children() -> set[str]:

@@ -56,7 +56,7 @@ def played(stack: ExitStack, **settings: Any) -> tuple[Daemon, Callable[[], Pair
     """Start a daemon in front of a server that the test plays; returns it and what makes a client and its server."""
     backend = Backend()
     stack.enter_context(backend.socket)
-    daemon = stack.enter_context(Daemon(one_proxy([backend], **settings)))
+    daemon = stack.enter_context(Daemon({**one_proxy([backend], **settings), "log": {"access": True}}))
 
     def meet() -> Pair:
         client = stack.enter_context(connect(daemon.port))

@@ -17,6 +17,9 @@ from tests.support.netns import Namespace, inside
 from tests.support.ports import listening
 from tests.support.wait import FACTOR, until
 
+running: list[Child] = []
+"""Those between `__enter__` and `__exit__`."""
+
 
 class Child:
     """A context manager around one program.
@@ -40,6 +43,7 @@ class Child:
 
     def __enter__(self) -> Self:
         self._dir = tempfile.TemporaryDirectory(prefix=f"lbproxy-test-{os.getpid()}-")
+        running.append(self)
         try:
             self.prepare()
             self.start()
@@ -126,6 +130,7 @@ class Child:
             os.killpg(self.pid, number)
 
     def _close(self, show: bool) -> None:
+        running.remove(self)
         try:
             if self._process:
                 self.kill()  # the group too, should the leader have left somebody behind
