@@ -13,15 +13,22 @@ LISTEN = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it."""
 
 
-def _candidates() -> Iterator[int]:
-    """Ports below the ephemeral range, so that no outgoing connection takes one between choice and bind."""
+def candidates(worker: int, workers: int) -> Iterator[int]:
+    """Yield ports below the ephemeral range, so that no outgoing connection takes one between choice and bind.
+
+    Each of the `workers` that pytest-xdist runs side by side has its own: what one of them dials in vain, since its
+    server has stopped, must not be where another one listens.
+    """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    first, last = (10_000, low) if low > 12_000 else (low + 1, 65_000)
-    start = os.getpid() * 61 % (last - first)  # processes that run side by side start apart
-    return itertools.cycle(itertools.chain(range(first + start, last), range(first, first + start)))
+    ports = (range(10_000, low) if low > 12_000 else range(low + 1, 65_000))[worker::workers]
+    start = os.getpid() * 61 % len(ports)  # processes that run side by side start apart
+    return itertools.cycle(itertools.chain(ports[start:], ports[:start]))
 
 
-_ports = _candidates()
+_ports = candidates(
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
 
 
 def free_port() -> int:

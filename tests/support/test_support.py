@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from tests.support.haproxy import HAProxy
 from tests.support.need import need
 from tests.support.netns import MASTERS, NODE, How, Topology
 from tests.support.nginx import NginxProxy, NginxServer
-from tests.support.ports import free_ports, listening
+from tests.support.ports import candidates, free_ports, listening
 from tests.support.servers import BLOCK, Echo, Hung, Resetting, Server, Sink, Source, pattern
 from tests.support.wait import until
 
@@ -27,6 +28,13 @@ def test_free_ports_differ_and_can_be_listened_on() -> None:
     assert len(set(ports)) == 50
     with socket.create_server(("127.0.0.1", ports[0])):
         assert ports[0] in listening()
+
+
+def test_workers_side_by_side_have_no_port_in_common() -> None:
+    """Where one has stopped a server, which is dialled all the time, another one must not start its own."""
+    seen = [set(itertools.islice(candidates(worker, 3), 20_000)) for worker in range(3)]
+    assert min(map(len, seen)) > 1000
+    assert not seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2]
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 1), (3, 10), (BLOCK - 1, 2), (5 * BLOCK - 7, 3 * BLOCK + 9)])
