@@ -20,6 +20,8 @@ _REPEATED: Final = 2
 """Repetitions without an answer that mean something."""
 IN_VAIN: Final = 0.6
 """Seconds that data has been on the way at least when it was repeated so often, by Linux' shortest timeouts."""
+UNDER_WAY: Final = 0.2
+"""Seconds in which an answer comes if there is one: Linux' shortest timeout (TCP_RTO_MIN)."""
 
 
 def quiet(sock: Socket) -> float:
@@ -36,7 +38,8 @@ def heard(sock: Socket) -> float:
 def unanswered(sock: Socket) -> float:
     """Return the seconds since the peer last acknowledged anything, if it was asked in vain at least twice since.
 
-    0.0 while it answers, and while there is nothing that it should answer. Raises OSError.
+    0.0 while it answers, and while there is nothing that it should answer. The last question may have been asked this
+    very moment: who acts on nothing else looks once more, UNDER_WAY later. Raises OSError.
     """
     again, probes, unacked, _, _, heard = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))
     if (unacked and again >= _REPEATED) or probes >= _REPEATED:

@@ -13,7 +13,7 @@ from lbproxy.balance.server import Server
 from lbproxy.net.closing import end_shared, reset
 from lbproxy.net.contract import Socket, SocketAddress
 from lbproxy.net.poller import Poller
-from lbproxy.net.tcpinfo import IN_VAIN, unanswered
+from lbproxy.net.tcpinfo import IN_VAIN, UNDER_WAY, unanswered
 from lbproxy.net.timers import NEVER
 from lbproxy.proxy.backend import Backend
 from lbproxy.proxy.phases import (
@@ -110,6 +110,7 @@ class Session(Seeker):
             return now + timeout / 2
         if self._silent_since == NEVER:
             self._silent_since = now - min(waited, IN_VAIN)
+            return max(self._silent_since + timeout, now + UNDER_WAY)
         self._silent_since = max(self._silent_since, now - waited)  # it has acknowledged something since
         if now < self._silent_since + timeout:
             return self._silent_since + timeout

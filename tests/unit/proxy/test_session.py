@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lbproxy.balance.state import State
 from lbproxy.config.model import Keepalive
+from lbproxy.net.contract import Socket
+from lbproxy.net.tcpinfo import UNDER_WAY
 from lbproxy.proxy.phases import LINKED
 from tests.unit.proxy.story import HELLO, Story
 from tests.unit.relay.hand import Bench, ended, reset, take
@@ -100,6 +104,44 @@ def test_an_idle_connection_is_cut_when_its_time_is_over(bench: Bench) -> None:
     backend.settings = replace(backend.settings, idle_timeout=0.001)
     story.session.refresh()
     story.loop.until(lambda: story.ends == ["idle_timeout"])
+
+
+class Asked:
+    """A socket of whose peer the kernel says that `probes` of its closed window are unanswered, and since when."""
+
+    def __init__(self, sock: Socket, probes: int, seconds: float) -> None:
+        self._sock = sock
+        self.probes = probes
+        self.seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        """Return what the kernel would."""
+        if (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO):
+            return struct.pack("=3xB52xI", self.probes, round(self.seconds * 1000))
+        return self._sock.getsockopt(level, option, size)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_question_of_this_very_moment_is_not_unanswered_yet(bench: Bench, answered: bool) -> None:
+    """Linux leaves the second of two probes within half a second unanswered; the answer to the third is under way."""
+    story, _ = linked(bench, tcp_user_timeout=0.5)
+    link = story.session.link
+    assert link is not None
+    link.server = asked = Asked(link.server, probes=2, seconds=1.3)  # type: ignore[assignment]
+    now = bench.poller.now
+    when = story.session.due(now)
+    assert when >= now + UNDER_WAY
+    assert story.ends == []
+    if answered:
+        asked.probes, asked.seconds = 0, when - now
+    else:
+        asked.seconds += when - now
+    story.session.due(when)
+    assert story.ends == ([] if answered else ["server_timeout"])
+    story.session.cut("end of the test")
 
 
 def test_a_client_that_waits_for_a_first_byte_for_too_long_is_cut(bench: Bench) -> None:
