@@ -58,12 +58,21 @@ class Operations:
         return {"": named, "fail": None, "empty": [], "fewer": named[:1]}[self.answers]
 
     def once(self, what: str, call: Callable[[Host], None]) -> None:
-        """Do something to the process that serves, as soon as one answers: none does between two, or in a stall."""
-        world = self.world
+        """Do something to the process that serves, as soon as one answers.
+
+        None does between two and in a stall, nor one that is killed in the midst of it: the operator asks again.
+        """
+        world, host = self.world, self.world.host
         world.note(what)
-        if world.host.serves and not world.host.loop.stalled:
-            world.host.run(lambda: call(world.host))
-        else:
+        answers: list[bool] = []
+
+        def ask() -> None:
+            call(host)
+            answers.append(True)
+
+        if host.serves and not host.loop.stalled:
+            host.run(ask)
+        if not answers:
             world.kernel.later(0.5, lambda: self.once(what, call))
 
     # -- one method for each kind of event -----------------------------------------------------------------------
