@@ -110,7 +110,7 @@ class Session(Seeker):
             return now + timeout / 2
         if self._silent_since == NEVER:
             self._silent_since = now - min(waited, IN_VAIN)
-            return max(self._silent_since + timeout, now + UNDER_WAY)
+            return max(self._silent_since + timeout, now + UNDER_WAY)  # an answer may be on the way
         self._silent_since = max(self._silent_since, now - waited)  # it has acknowledged something since
         if now < self._silent_since + timeout:
             return self._silent_since + timeout
